@@ -1,0 +1,312 @@
+"""CLIP's image and text towers, with OpenAI's constructor arguments and state-dict names.
+
+Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision"; names
+and initial values agree with openai/CLIP, clip/model.py. Symbols: B batch, N tokens, L text length, D width,
+H heads, R side of the image, E width of the joint embedding.
+
+Inside, tokens are batch-first (B, N, D). `Transformer.forward` alone keeps OpenAI's (N, B, D), because prompt
+learners of the CoOp family call it so; `Transformer.run` is the same without the two transpositions.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clip.architecture import architecture, check_image, check_tensors
+from clip.resnet import ModifiedResNet
+from clip.weights import normalise
+
+HEAD_WIDTH = 64  # channels of one attention head, in all of OpenAI's models
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation that computes half-precision input in float32 and returns the input's dtype."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        weight, bias = self.weight.to(wide.dtype), self.bias.to(wide.dtype)
+        return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+
+
+class QuickGELU(nn.Module):
+    """The sigmoid approximation of GELU, x * sigmoid(1.702 x), that OpenAI trained with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with the parameter names of `nn.MultiheadAttention`, on (B, N, D) tokens."""
+
+    def __init__(self, width: int, heads: int, causal: bool = False) -> None:
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise ValueError(
+                f"attention of width {width} cannot have {heads} heads: take a divisor of the width"
+            )
+        self.heads = heads
+        self.causal = causal
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the initial values of `nn.MultiheadAttention`, which OpenAI's image tower keeps."""
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.in_proj_bias)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, N, 3D)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, N, D/H)
+        x = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        return self.out_proj(x.transpose(1, 2).flatten(2))  # (B, N, D)
+
+
+class ResidualAttentionBlock(nn.Module):
+    """One pre-norm transformer block on (B, N, D) tokens; children may be replaced by wrapping modules."""
+
+    def __init__(self, d_model: int, n_head: int, causal: bool = False, quick_gelu: bool = True) -> None:
+        super().__init__()
+        self.attn = Attention(d_model, n_head, causal)
+        self.ln_1 = LayerNorm(d_model)
+        self.mlp = nn.Sequential(
+            OrderedDict(
+                c_fc=nn.Linear(d_model, 4 * d_model),
+                gelu=QuickGELU() if quick_gelu else nn.GELU(),
+                c_proj=nn.Linear(4 * d_model, d_model),
+            )
+        )
+        self.ln_2 = LayerNorm(d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.ln_1(x))
+        x = x + self.mlp(self.ln_2(x))
+        return x
+
+
+class Transformer(nn.Module):
+    """A stack of blocks; the causal mask of the text tower is inside."""
+
+    def __init__(
+        self, width: int, layers: int, heads: int, causal: bool = False, quick_gelu: bool = True
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.layers = layers
+        self.resblocks = nn.Sequential(
+            *(ResidualAttentionBlock(width, heads, causal, quick_gelu) for _ in range(layers))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run OpenAI's layout, (N, B, D) to (N, B, D)."""
+        return self.run(x.transpose(0, 1)).transpose(0, 1)
+
+    def run(self, x: Tensor) -> Tensor:
+        """Run batch-first tokens, (B, N, D) to (B, N, D)."""
+        return self.resblocks(x)
+
+
+class VisionTransformer(nn.Module):
+    """CLIP's ViT: images (B, 3, R, R) to embeddings (B, E) of the class token."""
+
+    def __init__(
+        self,
+        input_resolution: int,
+        patch_size: int,
+        width: int,
+        layers: int,
+        heads: int,
+        output_dim: int,
+        quick_gelu: bool = True,
+    ) -> None:
+        super().__init__()
+        self.input_resolution = input_resolution
+        self.output_dim = output_dim
+        tokens = (input_resolution // patch_size) ** 2 + 1  # the class token comes first
+        scale = width**-0.5
+        self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
+        self.class_embedding = nn.Parameter(scale * torch.randn(width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn(tokens, width))
+        self.ln_pre = LayerNorm(width)
+        self.transformer = Transformer(width, layers, heads, quick_gelu=quick_gelu)
+        self.ln_post = LayerNorm(width)
+        self.proj = nn.Parameter(scale * torch.randn(width, output_dim))
+
+    def embed(self, image: Tensor) -> Tensor:
+        """Turn images (B, 3, R, R) into the tokens (B, N, D) that enter the first block."""
+        check_image(image, self.input_resolution)
+        patches = self.conv1(image).flatten(2).transpose(1, 2)  # (B, N - 1, D)
+        cls = self.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
+        x = torch.cat([cls, patches], dim=1) + self.positional_embedding.to(patches.dtype)
+        return self.ln_pre(x)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.transformer.run(self.embed(image))
+        return self.ln_post(x[:, 0]) @ self.proj
+
+
+class CLIP(nn.Module):
+    """Image and text tower with a joint embedding.
+
+    Args:
+        embed_dim: width E of the joint embedding.
+        image_resolution: side of the square input image in pixels.
+        vision_layers: number of ViT blocks, or the four stage depths of a ResNet.
+        vision_width: width of the ViT, or of the ResNet's stem.
+        vision_patch_size: side of a ViT patch in pixels (unused by ResNets).
+        context_length: longest text in tokens.
+        vocab_size: number of token ids.
+        transformer_width: width of the text tower.
+        transformer_heads: attention heads of the text tower.
+        transformer_layers: blocks of the text tower.
+        quick_gelu: OpenAI's activation; False takes the exact GELU, as most open_clip weights need.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        image_resolution: int,
+        vision_layers: Sequence[int] | int,
+        vision_width: int,
+        vision_patch_size: int | None,
+        context_length: int,
+        vocab_size: int,
+        transformer_width: int,
+        transformer_heads: int,
+        transformer_layers: int,
+        *,
+        quick_gelu: bool = True,
+    ) -> None:
+        super().__init__()
+        self.context_length = context_length
+        self.vocab_size = vocab_size
+        if isinstance(vision_layers, int):
+            self.visual = VisionTransformer(
+                image_resolution,
+                vision_patch_size,
+                vision_width,
+                vision_layers,
+                vision_width // HEAD_WIDTH,
+                embed_dim,
+                quick_gelu,
+            )
+        else:
+            heads = 32 * vision_width // HEAD_WIDTH
+            self.visual = ModifiedResNet(vision_layers, embed_dim, heads, image_resolution, vision_width)
+        self.transformer = Transformer(
+            transformer_width, transformer_layers, transformer_heads, causal=True, quick_gelu=quick_gelu
+        )
+        self.token_embedding = nn.Embedding(vocab_size, transformer_width)
+        self.positional_embedding = nn.Parameter(torch.empty(context_length, transformer_width))
+        self.ln_final = LayerNorm(transformer_width)
+        self.text_projection = nn.Parameter(torch.empty(transformer_width, embed_dim))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.initialize_parameters()
+
+    def initialize_parameters(self) -> None:
+        """Draw the text tower's weights from normals scaled by width and depth, as OpenAI does.
+
+        Residual outputs shrink with the square root of twice the depth, since each block adds two of them.
+        """
+        width, layers = self.transformer.width, self.transformer.layers
+        residual_std = width**-0.5 * (2 * layers) ** -0.5
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positional_embedding, std=0.01)
+        for block in self.transformer.resblocks:
+            nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
+            nn.init.normal_(block.attn.out_proj.weight, std=residual_std)
+            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(block.mlp.c_proj.weight, std=residual_std)
+        nn.init.normal_(self.text_projection, std=width**-0.5)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the matrix weights (float16 after `build_model`)."""
+        return self.visual.conv1.weight.dtype
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """Embed images: (B, 3, R, R) to (B, E), not normalised."""
+        return self.visual(image.to(self.dtype))
+
+    def encode_text(self, text: Tensor) -> Tensor:
+        """Embed texts: token ids (B, L), any L up to the context length, to (B, E), not normalised.
+
+        The tower is causal, so cutting off what follows the end-of-text token changes nothing.
+        """
+        length = text.shape[-1]
+        if length > self.context_length:
+            raise ValueError(
+                f"text tensor has shape {tuple(text.shape)}: this CLIP takes {self.context_length} tokens at "
+                "most, tokenize with that context_length"
+            )
+        x = self.token_embedding(text).to(self.dtype)  # (B, L, D)
+        x = self.transformer.run(x + self.positional_embedding[:length].to(self.dtype))
+        rows = torch.arange(x.shape[0], device=x.device)
+        x = self.ln_final(x[rows, end_of_text(text)])  # (B, D)
+        return x @ self.text_projection
+
+    def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Compare images with texts: logits (images, texts), that is scaled cosines, and their transpose."""
+        image_features = F.normalize(self.encode_image(image), dim=-1)
+        text_features = F.normalize(self.encode_text(text), dim=-1)
+        logits = self.logit_scale.exp() * image_features @ text_features.t()
+        return logits, logits.t()
+
+
+def end_of_text(tokens: Tensor) -> Tensor:
+    """Find the end-of-text token, which has the highest id: (..., L) to positions (...)."""
+    return tokens.argmax(dim=-1)
+
+
+def trim_to_longest(tokens: Tensor, extra: int = 0) -> Tensor:
+    """Cut a batch of texts after its longest one: (..., 77) to (..., L). Call it on host tensors.
+
+    Args:
+        tokens: token ids as `tokenize` gives them.
+        extra: positions to keep after the last end-of-text token, for modules that look ahead.
+    """
+    if tokens.numel() == 0:
+        return tokens
+    return tokens[..., : int(end_of_text(tokens).max()) + 1 + extra]
+
+
+def convert_weights(model: nn.Module) -> None:
+    """Turn the matrix weights into float16 in place: convolutions, linear maps, attention, projections.
+
+    Norms, embeddings and the logit scale keep their precision, as in OpenAI's files.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear | Attention):
+            module.half()
+        for name in ("proj", "text_projection"):
+            parameter = getattr(module, name, None)
+            if isinstance(parameter, nn.Parameter):
+                parameter.data = parameter.data.half()
+
+
+def build_model(
+    state_dict: Mapping[str, Tensor], quick_gelu: bool = True, *, source: str = "state dict"
+) -> CLIP:
+    """Build the CLIP that a state dict describes; evaluation mode, float16 matrix weights, on the CPU.
+
+    Args:
+        state_dict: tensors under OpenAI's or open_clip's names; it is not changed.
+        quick_gelu: activation the weights were trained with (OpenAI's: True).
+        source: where the tensors come from, for error messages.
+
+    Raises:
+        ValueError: a tensor is missing, unexpected or misshapen, or no supported architecture fits.
+    """
+    state_dict = normalise(state_dict, source)
+    with torch.device("meta"):  # no time is spent on initial values that are overwritten at once
+        model = CLIP(**architecture(state_dict, source), quick_gelu=quick_gelu)
+    check_tensors(state_dict, model.state_dict(), source)
+    convert_weights(model)
+    model.to_empty(device="cpu").load_state_dict(state_dict)
+    return model.eval()

@@ -1,0 +1,231 @@
+"""From a data set to batches: the wrapper that reads and transforms images, and the loaders of a run."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from tabulate import tabulate
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms as T
+from yacs.config import CfgNode
+
+from dassl.data.datasets import Datum, build_dataset
+from dassl.data.samplers import build_sampler
+from dassl.data.transforms import build_transform, interpolation_mode
+from dassl.utils import isolated_rng, mix_seed, read_image
+
+logger = logging.getLogger(__name__)
+
+Transform = Callable[[Image], Any]
+
+
+class DataManager:
+    """Data set and loaders of a run.
+
+    A run's training data depend on ``data_seed`` and the epoch alone, not on the number of worker processes,
+    and neither loaders nor augmentation draw from the process's generators.
+
+    Args:
+        cfg: the whole configuration.
+        custom_tfm_train: transform, or list of transforms, instead of the configured training transform.
+        custom_tfm_test: the same for validation and test.
+        dataset_wrapper: class to use instead of ``DatasetWrapper``, with the same arguments. If it has
+            ``set_epoch(epoch, seed)`` that is called before each epoch.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        custom_tfm_train: Transform | Sequence[Transform] | None = None,
+        custom_tfm_test: Transform | Sequence[Transform] | None = None,
+        dataset_wrapper: type[Dataset] | None = None,
+    ) -> None:
+        self.data_seed = cfg.SEED if cfg.SEED >= 0 else int(torch.randint(2**63 - 1, ()))
+        self.dataset = dataset = build_dataset(cfg)
+        if custom_tfm_train is None:
+            tfm_train = build_transform(cfg, is_train=True)
+        else:
+            logger.info("* Using custom transform for training")
+            tfm_train = custom_tfm_train
+        if custom_tfm_test is None:
+            tfm_test = build_transform(cfg, is_train=False)
+        else:
+            logger.info("* Using custom transform for testing")
+            tfm_test = custom_tfm_test
+
+        def train_loader(data_source: list[Datum], node: CfgNode) -> DataLoader:
+            return build_data_loader(
+                cfg,
+                sampler_type=node.SAMPLER,
+                data_source=data_source,
+                batch_size=node.BATCH_SIZE,
+                n_domain=node.N_DOMAIN,
+                n_ins=node.N_INS,
+                tfm=tfm_train,
+                is_train=True,
+                dataset_wrapper=dataset_wrapper,
+                generator=torch.Generator(),
+            )
+
+        def test_loader(data_source: list[Datum]) -> DataLoader:
+            return build_data_loader(
+                cfg,
+                sampler_type=cfg.DATALOADER.TEST.SAMPLER,
+                data_source=data_source,
+                batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
+                tfm=tfm_test,
+                is_train=False,
+                dataset_wrapper=dataset_wrapper,
+                generator=torch.Generator(),
+            )
+
+        node_x, node_u = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TRAIN_U
+        self.train_loader_x = train_loader(dataset.train_x, node_x)
+        self.train_loader_u = None
+        if dataset.train_u:
+            self.train_loader_u = train_loader(dataset.train_u, node_x if node_u.SAME_AS_X else node_u)
+        self.val_loader = test_loader(dataset.val) if dataset.val else None
+        if not dataset.test:
+            raise ValueError(f"data set {cfg.DATASET.NAME} has no test images; look at its folder and split")
+        self.test_loader = test_loader(dataset.test)
+
+        self.set_epoch(0)
+        if cfg.VERBOSE:
+            self.show_dataset_summary(cfg)
+        self.num_classes = dataset.num_classes
+        self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self.lab2cname = dataset.lab2cname
+
+    def set_epoch(self, epoch: int) -> None:
+        """Makes order and augmentation of the training images those of ``epoch``, counted from 0."""
+        for loader in filter(None, (self.train_loader_x, self.train_loader_u)):
+            loader.generator.manual_seed(mix_seed(self.data_seed, epoch))
+            for part in (loader.sampler, loader.dataset):
+                if hasattr(part, "set_epoch"):
+                    part.set_epoch(epoch, self.data_seed)
+
+    def show_dataset_summary(self, cfg: CfgNode) -> None:
+        """Logs a table of what there is."""
+        dataset = self.dataset
+        rows = [["Dataset", cfg.DATASET.NAME]]
+        if cfg.DATASET.SOURCE_DOMAINS:
+            rows.append(["Source", cfg.DATASET.SOURCE_DOMAINS])
+        if cfg.DATASET.TARGET_DOMAINS:
+            rows.append(["Target", cfg.DATASET.TARGET_DOMAINS])
+        rows.append(["# classes", f"{dataset.num_classes:,}"])
+        for name in ("train_x", "train_u", "val", "test"):
+            if getattr(dataset, name):
+                rows.append([f"# {name}", f"{len(getattr(dataset, name)):,}"])
+        logger.info(tabulate(rows))
+
+
+def build_data_loader(
+    cfg: CfgNode,
+    sampler_type: str = "SequentialSampler",
+    data_source: Sequence[Datum] = (),
+    batch_size: int = 64,
+    n_domain: int = 0,
+    n_ins: int = 2,
+    tfm: Transform | Sequence[Transform] | None = None,
+    is_train: bool = True,
+    dataset_wrapper: type[Dataset] | None = None,
+    generator: torch.Generator | None = None,
+) -> DataLoader:
+    """A loader over ``data_source``; in training an incomplete last batch is dropped if there is another.
+
+    Without ``generator`` each pass over the loader draws a number from torch's global generator.
+    """
+    sampler = build_sampler(
+        sampler_type, cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins
+    )
+    dataset = (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train)
+    workers = cfg.DATALOADER.NUM_WORKERS
+    loader = DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        drop_last=is_train and len(data_source) >= batch_size,
+        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        # a wrapper that cannot be told the epoch draws from its worker's generators: new workers every epoch
+        persistent_workers=workers > 0 and is_train and hasattr(dataset, "set_epoch"),
+        generator=generator,
+    )
+    if len(loader) == 0:
+        raise ValueError(
+            f"no batch of {batch_size} can be made of {len(data_source)} images with {sampler_type}"
+        )
+    return loader
+
+
+class DatasetWrapper(Dataset):
+    """Reads and transforms the images of a list.
+
+    An item is a dictionary of ``label``, ``domain``, ``impath``, ``index`` and ``img``: the PIL image without a
+    transform; with a list of transforms ``img``, ``img2`` and so on; in training with ``K_TRANSFORMS`` above 1
+    a list of views. With ``RETURN_IMG0``, ``img0`` is the image without augmentation.
+
+    Once ``set_epoch`` was called, random transforms draw from generators seeded by (seed, epoch, index, number of
+    the view), so an item is the same in whatever process it is made. Before, they draw from the process's own.
+
+    Args:
+        cfg: reads ``DATALOADER.K_TRANSFORMS``, ``DATALOADER.RETURN_IMG0`` and ``INPUT``.
+        data_source: the images.
+        transform: transform or list of transforms.
+        is_train: whether transforms are random.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        data_source: Sequence[Datum],
+        transform: Transform | Sequence[Transform] | None = None,
+        is_train: bool = False,
+    ) -> None:
+        self.cfg = cfg
+        self.data_source = data_source
+        self.transform = transform
+        self.is_train = is_train
+        self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
+        self.return_img0 = cfg.DATALOADER.RETURN_IMG0
+        if self.k_tfm > 1 and transform is None:
+            raise ValueError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, but there is no transform to repeat")
+        # epoch (-1: not told) and seed, in shared memory: worker processes that live on see the next epoch
+        self._epoch = torch.tensor([-1, 0]).share_memory_()
+
+        to_tensor = [T.Resize(cfg.INPUT.SIZE, interpolation=interpolation_mode(cfg)), T.ToTensor()]
+        if "normalize" in cfg.INPUT.TRANSFORMS:
+            to_tensor.append(T.Normalize(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD))
+        self.to_tensor = T.Compose(to_tensor)
+
+    def set_epoch(self, epoch: int, seed: int) -> None:
+        """Sets what the random transforms depend on, besides the item."""
+        self._epoch[0] = epoch
+        self._epoch[1] = seed
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def __getitem__(self, idx: int) -> dict[str, Any]:
+        item = self.data_source[idx]
+        output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx}
+        img0 = read_image(item.impath)
+        if self.transform is None:
+            output["img"] = img0
+        else:
+            tfms = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
+            for i, tfm in enumerate(tfms):
+                views = [self._view(tfm, img0, idx, i * self.k_tfm + k) for k in range(self.k_tfm)]
+                output["img" if i == 0 else f"img{i + 1}"] = views if self.k_tfm > 1 else views[0]
+        if self.return_img0:
+            output["img0"] = self.to_tensor(img0)
+        return output
+
+    def _view(self, tfm: Transform, img0: Image, idx: int, number: int) -> Any:
+        epoch, seed = self._epoch.tolist()
+        if not self.is_train or epoch < 0:
+            return tfm(img0)
+        with isolated_rng(mix_seed(seed, epoch, idx, number)):
+            return tfm(img0)

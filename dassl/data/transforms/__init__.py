@@ -1,0 +1,5 @@
+"""Image transforms by name."""
+
+from dassl.data.transforms.transforms import INTERPOLATION_MODES, build_transform, interpolation_mode
+
+__all__ = ["INTERPOLATION_MODES", "build_transform", "interpolation_mode"]

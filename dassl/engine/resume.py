@@ -1,0 +1,135 @@
+"""The rolling resume file: everything a cut run needs to end exactly as if it had not been cut.
+
+It is written after the last step of each epoch but the last, before the epoch's evaluation and checkpoint
+(``after_epoch``), which a resumed run therefore does again: nothing is lost wherever the run was cut.
+"""
+
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from yacs.config import CfgNode
+
+from dassl.utils import atomic_write, get_rng_state, load_checkpoint, load_state_dict_strictly, set_rng_state
+
+if TYPE_CHECKING:
+    from dassl.engine.base import TrainerBase
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME = "resume.pth.tar"
+
+# what may change between the two halves of a run, for it does not change its result
+FREE_KEYS = {
+    "OUTPUT_DIR",
+    "RESUME",
+    "DATASET.ROOT",
+    "DATALOADER.NUM_WORKERS",
+    "TRAIN.PRINT_FREQ",
+    "VERBOSE",
+    "USE_CUDA",
+}
+
+
+def exists(directory: str) -> bool:
+    """Whether there is a resume file in ``directory``."""
+    return os.path.isfile(os.path.join(directory, FILE_NAME))
+
+
+def remove(directory: str) -> None:
+    """Deletes the resume file of a run that is through."""
+    if exists(directory):
+        os.remove(os.path.join(directory, FILE_NAME))
+
+
+def save(trainer: "TrainerBase") -> None:
+    """Replaces ``<output_dir>/resume.pth.tar`` by the trainer's present state."""
+    scaler = getattr(trainer, "scaler", None)
+    state = {
+        "epoch": trainer.epoch + 1,
+        "models": {name: _parts_state(parts) for name, parts in _parts(trainer).items()},
+        "best_result": trainer.best_result,
+        "scaler": None if scaler is None else scaler.state_dict(),
+        "extra": trainer.extra_state(),
+        "rng": get_rng_state(),
+        "data_seed": getattr(getattr(trainer, "dm", None), "data_seed", None),
+        "elapsed": time.time() - trainer.time_start,
+        "cfg": trainer.cfg.dump(),
+    }
+    os.makedirs(trainer.output_dir, exist_ok=True)
+    with atomic_write(os.path.join(trainer.output_dir, FILE_NAME)) as file:
+        torch.save(state, file)
+
+
+def load(trainer: "TrainerBase", directory: str) -> int:
+    """Restores the trainer from ``<directory>/resume.pth.tar``; returns the number of epochs it was trained for.
+
+    Raises:
+        ValueError: the file is of a run with another configuration, or cut off.
+    """
+    path = os.path.join(directory, FILE_NAME)
+    logger.info("Found checkpoint at %s (will resume training)", directory)
+    logger.info('Loading checkpoint from "%s"', path)
+    state = load_checkpoint(path)
+    differences = config_differences(state["cfg"], trainer.cfg)
+    if differences:
+        raise ValueError(
+            f'"{path}" is of a run with another configuration ({"; ".join(differences)}): '
+            "set these keys back to continue it, or delete that file or choose another output folder to start anew"
+        )
+    for name, parts in _parts(trainer).items():
+        load_state_dict_strictly(parts["model"], state["models"][name]["model"], path)
+        for kind in ("optimizer", "scheduler"):
+            if parts[kind] is not None:
+                parts[kind].load_state_dict(state["models"][name][kind])
+    logger.info("Loaded model weights")
+    logger.info("Loaded optimizer")
+    logger.info("Loaded scheduler")
+    trainer.best_result = state["best_result"]
+    if state["scaler"] is not None:
+        trainer.scaler.load_state_dict(state["scaler"])
+    if state["data_seed"] is not None:
+        trainer.dm.data_seed = state["data_seed"]
+    trainer.load_extra_state(state["extra"])
+    trainer.time_start = time.time() - state["elapsed"]
+    set_rng_state(state["rng"])
+    logger.info("Previous epoch: %d", state["epoch"])
+    return state["epoch"]
+
+
+def config_differences(saved: str, cfg: CfgNode) -> list[str]:
+    """The keys, but the free ones, whose values differ between a saved configuration (YAML text) and ``cfg``."""
+    old, new = _flatten(yaml.safe_load(saved)), _flatten(yaml.safe_load(cfg.dump()))
+    return [
+        f"{key} was {old.get(key, 'not set')!r}, is {new.get(key, 'not set')!r}"
+        for key in sorted(old.keys() | new.keys())
+        if key not in FREE_KEYS and old.get(key, "not set") != new.get(key, "not set")
+    ]
+
+
+def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in node.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _parts(trainer: "TrainerBase") -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "model": trainer._models[name],
+            "optimizer": trainer._optims[name],
+            "scheduler": trainer._scheds[name],
+        }
+        for name in trainer.get_model_names()
+    }
+
+
+def _parts_state(parts: dict[str, Any]) -> dict[str, Any]:
+    return {kind: None if part is None else part.state_dict() for kind, part in parts.items()}

@@ -1,0 +1,64 @@
+"""Optimisers by name."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+AVAI_OPTIMS = ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")
+
+
+def build_optimizer(
+    model: nn.Module | Iterable[Any], optim_cfg: CfgNode, param_groups: Iterable[Any] | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser that ``OPTIM.NAME`` names.
+
+    Args:
+        model: module whose parameters are optimised, or parameters or parameter groups.
+        optim_cfg: the node ``OPTIM``.
+        param_groups: if given, they are optimised instead of the model's parameters.
+    """
+    if optim_cfg.NAME not in AVAI_OPTIMS:
+        raise ValueError(f'OPTIM.NAME is "{optim_cfg.NAME}"; set it to one of {", ".join(AVAI_OPTIMS)}')
+    if param_groups is None:
+        if optim_cfg.STAGED_LR:
+            param_groups = _staged_groups(model, optim_cfg)
+        else:
+            param_groups = model.parameters() if isinstance(model, nn.Module) else model
+
+    common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
+    betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
+    if optim_cfg.NAME == "sgd":
+        return torch.optim.SGD(
+            param_groups,
+            momentum=optim_cfg.MOMENTUM,
+            dampening=optim_cfg.SGD_DAMPNING,
+            nesterov=optim_cfg.SGD_NESTEROV,
+            **common,
+        )
+    if optim_cfg.NAME == "rmsprop":
+        return torch.optim.RMSprop(
+            param_groups, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common
+        )
+    if optim_cfg.NAME == "amsgrad":
+        return torch.optim.Adam(param_groups, betas=betas, amsgrad=True, **common)
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "radam": torch.optim.RAdam}
+    return kinds[optim_cfg.NAME](param_groups, betas=betas, **common)
+
+
+def _staged_groups(model: nn.Module, optim_cfg: CfgNode) -> list[dict[str, Any]]:
+    """New layers learn at LR, the others at LR times BASE_LR_MULT; layers are the model's direct children."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"OPTIM.STAGED_LR needs a module, but got {type(model).__name__}")
+    new = [optim_cfg.NEW_LAYERS] if isinstance(optim_cfg.NEW_LAYERS, str) else list(optim_cfg.NEW_LAYERS)
+    children = dict(model.named_children())
+    unknown = [name for name in new if name not in children]
+    if unknown or not new:
+        raise ValueError(
+            f"OPTIM.NEW_LAYERS is {new}; set it to some of the model's children {list(children)}"
+        )
+    base_params = [p for name, child in children.items() if name not in new for p in child.parameters()]
+    new_params = [p for name in new for p in children[name].parameters()]
+    return [{"params": base_params, "lr": optim_cfg.LR * optim_cfg.BASE_LR_MULT}, {"params": new_params}]

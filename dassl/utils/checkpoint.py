@@ -1,0 +1,227 @@
+"""Checkpoints: written atomically, read without running code from the file, loaded strictly."""
+
+import logging
+import os
+import pickle
+import types
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def atomic_write(path: str) -> Iterator[BinaryIO]:
+    """Opens a binary file that appears under ``path`` only when it is whole and on the disk."""
+    temporary = f"{path}.tmp"  # a fixed name: what a killed process left is overwritten, not piled up
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def save_checkpoint(
+    state: dict[str, Any],
+    save_dir: str,
+    is_best: bool = False,
+    remove_module_from_keys: bool = True,
+    model_name: str = "",
+) -> None:
+    """Writes ``<save_dir>/model.pth.tar-<epoch>`` and its name into ``<save_dir>/checkpoint``.
+
+    Args:
+        state: Dassl's dictionary: ``state_dict``, ``epoch``, ``optimizer``, ``scheduler``, ``val_result``.
+        save_dir: made if it is missing.
+        is_best: also write ``model-best.pth.tar``.
+        remove_module_from_keys: strip ``module.`` from the tensors' names.
+        model_name: file name instead of ``model.pth.tar-<epoch>``.
+    """
+    os.makedirs(save_dir, exist_ok=True)
+    if remove_module_from_keys:
+        state = {**state, "state_dict": _strip_module(state["state_dict"])}
+    name = model_name or f"model.pth.tar-{state['epoch']}"
+    path = os.path.join(save_dir, name)
+    for target in [path, os.path.join(save_dir, "model-best.pth.tar")] if is_best else [path]:
+        with atomic_write(target) as file:
+            torch.save(state, file)
+    logger.info("Checkpoint saved to %s", path)
+    with atomic_write(os.path.join(save_dir, "checkpoint")) as file:
+        file.write(f"{name}\n".encode())
+
+
+def _strip_module(state_dict: Mapping[str, Tensor]) -> "OrderedDict[str, Tensor]":
+    return OrderedDict((name.removeprefix("module."), tensor) for name, tensor in state_dict.items())
+
+
+def load_checkpoint(fpath: str) -> dict[str, Any]:
+    """Reads a checkpoint onto the CPU without running code from the file.
+
+    Checkpoints of Dassl runs with warm-up hold a whole scheduler object: such entries are left out with a warning.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a whole checkpoint.
+    """
+    if fpath is None:
+        raise ValueError("File path is None; give the path of a checkpoint")
+    if not os.path.isfile(fpath):
+        raise FileNotFoundError(f'File is not found at "{fpath}"')
+    try:
+        return torch.load(fpath, map_location="cpu", weights_only=True)
+    except Exception as error:
+        checkpoint = _load_without_objects(fpath, error)
+    left_out = [key for key, value in checkpoint.items() if _holds_object(value)]
+    if "state_dict" in left_out:
+        raise ValueError(
+            f'"{fpath}": its state_dict holds Python objects, not only tensors; it is not loaded'
+        )
+    for key in left_out:
+        logger.warning('"%s" holds pickled Python objects under "%s"; they are left out', fpath, key)
+        del checkpoint[key]
+    return checkpoint
+
+
+class _Object:
+    """Stands for a pickled object of any class; takes whatever the pickle does to it and keeps nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+    def __setitem__(self, key: Any, value: Any) -> None: ...
+
+    def append(self, item: Any) -> None: ...
+
+    def extend(self, items: Any) -> None: ...
+
+
+class _InertUnpickler(pickle.Unpickler):
+    """Rebuilds tensors and plain containers; any other class or function of the file becomes an ``_Object``."""
+
+    ALLOWED = {
+        ("collections", "OrderedDict"),
+        ("torch", "Size"),
+        ("torch", "device"),
+        ("torch._utils", "_rebuild_tensor_v2"),
+        ("torch._utils", "_rebuild_parameter"),
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        return super().find_class(module, name) if (module, name) in self.ALLOWED else _Object
+
+
+def _load_without_objects(fpath: str, error: Exception) -> dict[str, Any]:
+    """Second try for files that ``weights_only`` refuses (``error``): objects become placeholders."""
+    module = types.ModuleType("inert_pickle")
+    module.Unpickler = _InertUnpickler
+    try:
+        checkpoint = torch.load(fpath, map_location="cpu", weights_only=False, pickle_module=module)
+    except Exception:
+        checkpoint = None
+    if not isinstance(checkpoint, dict):
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f'"{fpath}" ({os.path.getsize(fpath):,} bytes) is cut off or not a checkpoint: {reason}; '
+            "delete it, then fetch or make it again"
+        ) from error
+    return checkpoint
+
+
+def _holds_object(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_holds_object(item) for pair in value.items() for item in pair)
+    if isinstance(value, (list, tuple)):
+        return any(_holds_object(item) for item in value)
+    return isinstance(value, _Object) or value is _Object
+
+
+def load_state_dict_strictly(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:
+    """Loads ``state_dict`` only if its names and shapes are exactly those of ``model.state_dict()``.
+
+    Raises:
+        ValueError: tensors are missing, unexpected or of another shape; names them and ``source``.
+    """
+    wanted = model.state_dict()
+    shapes = {
+        name: (tuple(wanted[name].shape), tuple(state_dict[name].shape))
+        for name in wanted
+        if name in state_dict
+    }
+    problems = {
+        "missing": [name for name in wanted if name not in state_dict],
+        "unexpected": [name for name in state_dict if name not in wanted],
+        "of another shape": [f"{name} {b} instead of {a}" for name, (a, b) in shapes.items() if a != b],
+    }
+    text = "; ".join(f"{len(names)} {what}: {', '.join(names)}" for what, names in problems.items() if names)
+    if text:
+        raise ValueError(
+            f'"{source}" does not fit {type(model).__name__}: tensors {text}; '
+            "was it made with another configuration or trainer?"
+        )
+    model.load_state_dict(state_dict)
+
+
+def last_checkpoint(fdir: str) -> str | None:
+    """Path of the checkpoint last saved in ``fdir``, or None."""
+    try:
+        with open(os.path.join(fdir, "checkpoint"), encoding="utf-8") as file:
+            return os.path.join(fdir, file.readline().strip())
+    except FileNotFoundError:
+        return None
+
+
+def resume_from_checkpoint(
+    fdir: str,
+    model: nn.Module,
+    optimizer: Optimizer | None = None,
+    scheduler: LRScheduler | None = None,
+) -> int:
+    """Loads the checkpoint last saved in ``fdir`` and returns the number of epochs it has been trained for."""
+    path = last_checkpoint(fdir)
+    if path is None:
+        raise FileNotFoundError(f'File is not found at "{os.path.join(fdir, "checkpoint")}"')
+    logger.info('Loading checkpoint from "%s"', path)
+    checkpoint = load_checkpoint(path)
+    load_state_dict_strictly(model, checkpoint["state_dict"], path)
+    logger.info("Loaded model weights")
+    for what, target in (("optimizer", optimizer), ("scheduler", scheduler)):
+        if target is None:
+            continue
+        if checkpoint.get(what) is None:
+            raise ValueError(
+                f'training cannot continue from "{path}": it holds no {what} state that can be read; '
+                "evaluate it, or train in another output folder"
+            )
+        target.load_state_dict(checkpoint[what])
+        logger.info("Loaded %s", what)
+    logger.info("Previous epoch: %d", checkpoint["epoch"])
+    return checkpoint["epoch"]
+
+
+def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
+    """Loads those tensors of a checkpoint or state dict whose name and shape the model has; reports the others."""
+    checkpoint = load_checkpoint(weight_path)
+    found = _strip_module(checkpoint.get("state_dict", checkpoint))
+    own = model.state_dict()
+    matched = {name: t for name, t in found.items() if name in own and own[name].shape == t.shape}
+    discarded = [name for name in found if name not in matched]
+    if not matched:
+        warnings.warn(f"Cannot load {weight_path} (check the key names manually)", stacklevel=2)
+        return
+    model.load_state_dict({**own, **matched})
+    logger.info("Successfully loaded pretrained weights from %s", weight_path)
+    if discarded:
+        logger.info("Layers discarded due to unmatched keys or size: %s", discarded)

@@ -1,0 +1,57 @@
+"""Classes by name: trainers, data sets, evaluators."""
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+class Registry:
+    """A table of objects by their ``__name__``, filled by a decorator::
+
+        @TRAINER_REGISTRY.register()
+        class CoOp(TrainerX): ...
+
+    Args:
+        name: what the table holds; used in error messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._obj_map: dict[str, Any] = {}
+
+    def register(self, obj: Any = None, force: bool = False) -> Any:
+        """Registers ``obj``, or returns a decorator that does; ``force`` replaces an object of the same name."""
+        if obj is None:
+            return self._decorator(force)
+        name = obj.__name__
+        if name in self._obj_map and not force:
+            raise KeyError(f'An object named "{name}" was already registered in "{self._name}" registry')
+        self._obj_map[name] = obj
+        return None
+
+    def _decorator(self, force: bool) -> Callable[[Any], Any]:
+        def decorate(obj: Any) -> Any:
+            self.register(obj, force=force)
+            return obj
+
+        return decorate
+
+    def get(self, name: str) -> Any:
+        """The object called ``name``; KeyError if there is none."""
+        if name not in self._obj_map:
+            raise KeyError(f'Object name "{name}" does not exist in "{self._name}" registry')
+        return self._obj_map[name]
+
+    def registered_names(self) -> list[str]:
+        return list(self._obj_map)
+
+
+def check_availability(requested: str, available: Iterable[str]) -> None:
+    """Raises a ValueError with the nearest name if ``requested`` is not among ``available``."""
+    available = list(available)
+    if requested not in available:
+        nearest = difflib.get_close_matches(requested, available, n=1, cutoff=0.0)
+        raise ValueError(
+            f"The requested one is expected to belong to {available}, "
+            f"but got [{requested}] (do you mean [{nearest[0] if nearest else ''}]?)"
+        )

@@ -1,0 +1,14 @@
+"""Caltech101 (100 classes) in CoOp's layout."""
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.base import SplitFileDataset
+
+
+@DATASET_REGISTRY.register()
+class Caltech101(SplitFileDataset):
+    """``caltech-101/101_ObjectCategories`` with ``split_zhou_Caltech101.json``."""
+
+    dataset_dir = "caltech-101"
+    image_dir = "101_ObjectCategories"
+    split_file = "split_zhou_Caltech101.json"
+    split_drive_id = "1hyarUivQE36mY6jSomru6Fjd-JzwcCzN"

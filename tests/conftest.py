@@ -1,0 +1,88 @@
+"""What the tests share: a tiny random CLIP, and the folder of real data and golden numbers, if any."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """Folder with real photographs, published logs and golden numbers; the test is skipped without it."""
+    folder = os.environ.get("HEBA_TEST_ASSETS")
+    if not folder:
+        pytest.skip("HEBA_TEST_ASSETS is not set: real photographs and golden numbers are not at hand")
+    return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def tiny_clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """State dict file of a random CLIP: image 32, patch 8, 4 vision and 4 text layers of width 128."""
+    from clip.model import CLIP
+
+    torch.manual_seed(0)
+    model = CLIP(
+        embed_dim=64,
+        image_resolution=32,
+        vision_layers=4,
+        vision_width=128,
+        vision_patch_size=8,
+        context_length=77,
+        vocab_size=49408,
+        transformer_width=128,
+        transformer_heads=2,
+        transformer_layers=4,
+    )
+    path = tmp_path_factory.mktemp("clip") / "tiny.pt"
+    torch.save(model.half().state_dict(), path)
+    return path
+
+
+TOY_CLASSES = ["ant", "ceiling_fan", "crab", "grand_piano", "lotus", "scissors"]
+
+
+@pytest.fixture(scope="session")
+def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data root with a Caltech101 of 6 classes (5 train, 4 val, 3 test images each) and descriptions."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("data")
+    images = root / "caltech-101" / "101_ObjectCategories"
+    generator = torch.Generator().manual_seed(0)
+    split: dict[str, list] = {"train": [], "val": [], "test": []}
+    for label, name in enumerate(TOY_CLASSES):
+        (images / name).mkdir(parents=True)
+        parts = ["train"] * 5 + ["val"] * 4 + ["test"] * 3
+        for number, part in enumerate(parts):
+            colour = torch.tensor([label % 2, label // 2 % 2, label // 4]) * 150
+            pixels = colour + torch.randint(0, 100, (36, 40, 3), generator=generator)
+            path = f"{name}/image_{number:04d}.png"
+            Image.fromarray(pixels.to(torch.uint8).numpy()).save(images / path)
+            split[part].append([path, label, name])
+    (root / "caltech-101" / "split_zhou_Caltech101.json").write_text(json.dumps(split))
+    (root / "descriptions").mkdir()
+    described = {
+        name.replace("_", " "): [f"a {name} has colours.", f"people know what a {name} is."]
+        for name in TOY_CLASSES
+    }
+    (root / "descriptions" / "caltech101.json").write_text(json.dumps(described))
+    return root
+
+
+@pytest.fixture(scope="session")
+def toy_flags(toy_data: Path, tiny_clip_path: Path) -> list[str]:
+    """KEY VALUE pairs that make HeBA's published configuration run on the toy data within seconds."""
+    return [
+        *("MODEL.BACKBONE.NAME", str(tiny_clip_path)),
+        *("MODEL.BACKBONE.QUICK_GELU", "True"),
+        *("TRAINER.HeBA.ADAPTER_END", "-1"),
+        *("TRAINER.HeBA.PREC", "fp32"),
+        *("DATALOADER.NUM_WORKERS", "0"),
+        *("DATALOADER.TRAIN_X.BATCH_SIZE", "4"),
+        *("DATASET.NUM_SHOTS", "4"),
+        *("OPTIM.MAX_EPOCH", "3"),
+    ]

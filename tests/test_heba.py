@@ -1,0 +1,223 @@
+"""HeBA's invariants on a tiny random CLIP."""
+
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from yacs.config import CfgNode
+
+from clip import clip
+from clip.model import CLIP, build_model
+from trainers.common.adapters import adapter_weights, freeze_backbone, is_adapter_weight
+from trainers.common.custom_clip import CustomCLIP
+from trainers.common.precision import PRECISIONS
+from trainers.common.prompts import ClassPrompts
+from trainers.common.sampling import sample_classes
+from trainers.heba import AdapterLearner, extend_cfg
+
+CLASSES = ["ant", "grand piano", "lotus", "scissors"]
+
+
+def options(**values: object) -> CfgNode:
+    cfg = CfgNode({"TRAINER": {}})
+    extend_cfg(cfg)
+    cfg.TRAINER.HeBA.update(ADAPTER_END=-1, **values)
+    return cfg.TRAINER.HeBA
+
+
+@pytest.fixture
+def model(tiny_clip_path: Path) -> CustomCLIP:
+    torch.manual_seed(1)
+    clip_model = build_model(torch.load(tiny_clip_path, weights_only=True)).float()
+    prompts = [[f"a photo of a {name}.", f"a photo of a {name}, which is far longer."] for name in CLASSES]
+    model = CustomCLIP(clip_model, ClassPrompts.tokenize(prompts), AdapterLearner(options(), clip_model))
+    freeze_backbone(model)
+    return model
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_scale_zero_is_clip_bit_for_bit(
+    model: CustomCLIP, images: torch.Tensor, tiny_clip_path: Path
+) -> None:
+    plain = build_model(torch.load(tiny_clip_path, weights_only=True)).float()
+    tokens = clip.tokenize([f"a photo of a {name}." for name in CLASSES])
+    with torch.no_grad():
+        assert not torch.equal(model.clip.encode_image(images), plain.encode_image(images))
+        model.adapter_learner.set_scale(0)
+        assert torch.equal(model.clip.encode_image(images), plain.encode_image(images))
+        assert torch.equal(model.clip.encode_text(tokens), plain.encode_text(tokens))
+
+
+def test_only_adapter_weights_get_gradients_and_change(model: CustomCLIP, images: torch.Tensor) -> None:
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    model.adapter_learner.train().draw_scales()
+    optim = torch.optim.SGD(model.adapter_learner.parameters(), lr=0.1, weight_decay=5e-4)
+    logits = model(images, model.prompts.draw(torch.arange(4)))
+    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 3, 0])).backward()
+    optim.step()
+    for name, weight in model.named_parameters():
+        assert is_adapter_weight(name) == (weight.grad is not None), name
+        # The last visual MLP adapter has a zero gradient, so its zero bias is not even decayed.
+        dead = name.endswith("visual_adapter.4.mlp_conv.norm.bias")
+        assert (is_adapter_weight(name) and not dead) != torch.equal(weight, before[name]), name
+
+
+def test_last_visual_mlp_adapter_has_a_zero_gradient_as_published(
+    model: CustomCLIP, images: torch.Tensor
+) -> None:
+    model.adapter_learner.train().draw_scales()
+    model(images, model.prompts.draw(torch.arange(4))).sum().backward()
+    for weight in model.adapter_learner.visual_adapter["4"]["mlp_conv"].parameters():
+        assert weight.grad is not None
+        assert not weight.grad.any()
+
+
+def test_adapters_at_vit_b16_have_the_published_size() -> None:
+    with torch.device("meta"):
+        backbone = CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)
+        learner = AdapterLearner(options(), backbone)
+        model = CustomCLIP(backbone, ClassPrompts(torch.zeros(1, 77), torch.ones(1)), learner)
+
+    def count(encoder: str, place: str) -> int:
+        blocks = getattr(learner, f"{encoder}_adapter").values()
+        return sum(weight.numel() for block in blocks for weight in block[place].parameters())
+
+    assert count("text", "att_conv") == 1_585_152
+    assert count("text", "mlp_conv") == 25_214_976
+    assert count("visual", "att_conv") == 3_578_112
+    assert count("visual", "mlp_conv") == 56_779_776
+    trained = sum(weight.numel() for _, weight in adapter_weights(model))
+    assert trained == 87_158_016
+    assert sum(weight.numel() for weight in model.parameters()) - trained == 149_620_737
+
+
+def test_checkpoint_names_are_the_published_ones(model: CustomCLIP) -> None:
+    names = set(model.adapter_learner.state_dict())
+    layers = [
+        f"{encoder}_adapter.{block}.{place}"
+        for encoder in ("visual", "text")
+        for block in range(1, 5)
+        for place in ("att_conv", "mlp_conv")
+    ]
+    tensors = ["down.weight", "up.weight", "norm.weight", "norm.bias"]
+    expected = {f"{layer}.{tensor}" for layer in layers for tensor in tensors}
+    assert names == expected | {f"{layer}.mid.weight" for layer in layers if layer.startswith("visual")}
+
+
+def test_up_projections_start_from_he_normal_over_outputs(model: CustomCLIP) -> None:
+    for place, width in (("att_conv", 128), ("mlp_conv", 512)):
+        for encoder in ("text", "visual"):
+            weight = getattr(model.adapter_learner, f"{encoder}_adapter")["1"][place].up.weight
+            expected = (2 / width) ** 0.5
+            assert abs(weight.std().item() / expected - 1) < 0.05
+            assert abs(weight.mean().item()) < 0.05 * expected
+
+
+def test_fast_steps_come_with_one_minus_the_ratio_and_are_shared_within_a_block(model: CustomCLIP) -> None:
+    learner = model.adapter_learner.train()
+    torch.manual_seed(0)
+    fast = []
+    for _ in range(500):
+        learner.draw_scales()
+        for adapters in (learner.text_adapter, learner.visual_adapter):
+            for block in adapters.values():
+                assert block["att_conv"].scale == block["mlp_conv"].scale
+                fast.append(block["att_conv"].scale == 0.025 * 2.25)
+                assert fast[-1] or block["att_conv"].scale == 0.025
+    assert abs(sum(fast) / len(fast) - 0.2) < 0.03  # 4,000 draws: standard error 0.006
+    learner.eval()
+    assert {block[place].scale for block in learner.text_adapter.values() for place in block} == {0.025}
+
+
+def test_class_features_follow_weights_scale_and_classes_at_once(
+    model: CustomCLIP, images: torch.Tensor
+) -> None:
+    model.eval()
+    with torch.no_grad():
+        first = model(images)
+        with model.keep_text_features():
+            assert torch.equal(model(images), first)
+        model.adapter_learner.set_scale(0.5)
+        second = model(images)
+        assert not torch.allclose(first, second)
+        model.adapter_learner.text_adapter["1"]["att_conv"].up.weight.mul_(2)
+        assert not torch.allclose(model(images), second)
+        model.prompts = ClassPrompts.tokenize([["one class"]])
+        assert model(images).shape == (5, 1)
+
+
+def test_class_features_are_those_of_full_length_prompts_one_by_one(model: CustomCLIP) -> None:
+    def one(tokens: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(model.clip.encode_text(tokens[None]), dim=-1)[0]
+
+    with torch.no_grad():
+        single = torch.stack([one(tokens) for tokens in model.prompts.tokens]).view(4, 2, -1).mean(1)
+        expected = torch.nn.functional.normalize(single, dim=-1)
+        torch.testing.assert_close(model.text_features(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_class_may_have_any_number_of_prompts() -> None:
+    prompts = ClassPrompts.tokenize([["a"], ["b", "c", "d"], ["e", "f"]])
+    drawn = {tuple(prompts.draw(torch.tensor([1]))[0].tolist()) for _ in range(100)}
+    assert drawn == {tuple(row[:3].tolist()) for row in clip.tokenize(["b", "c", "d"])}
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_model_can_be_copied_and_pickled(model: CustomCLIP, images: torch.Tensor, how: object) -> None:
+    twin = how(model.eval())
+    with torch.no_grad():
+        assert torch.equal(twin(images), model(images))
+        for weight in twin.adapter_learner.parameters():
+            weight.mul_(1.5)  # the copy's blocks hold the copy's adapters
+        assert not torch.equal(twin(images), model(images))
+
+
+@pytest.mark.parametrize("name", ["fp16", "amp", "bf16"])
+def test_half_precisions_agree_with_float32(
+    model: CustomCLIP, images: torch.Tensor, tiny_clip_path: Path, name: str
+) -> None:
+    precision = PRECISIONS[name]
+    clip_model = precision.store(build_model(torch.load(tiny_clip_path, weights_only=True)))
+    half = CustomCLIP(clip_model, model.prompts, AdapterLearner(options(), clip_model)).eval()
+    half.adapter_learner.load_state_dict(model.adapter_learner.state_dict())
+    assert all(weight.dtype == torch.float32 for _, weight in adapter_weights(half))
+    model.eval()
+    with torch.no_grad():
+        expected = model(images)
+        with precision.autocast(torch.device("cpu")):
+            found = half(images)
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < (0.2 if name == "bf16" else 0.03)  # logits of scale 14
+
+
+def test_negative_classes_are_distinct_and_labels_point_to_their_class() -> None:
+    label = torch.tensor([7, 2, 7, 40])
+    for ratio, number in ((0, 3), (5, 18), (100, 50)):
+        classes, target = sample_classes(label, 50, ratio)
+        assert len(classes) == len(set(classes.tolist())) == number
+        assert torch.equal(classes[target], label)
+    for ratio, number in ((-1, 50), (5, 4)):
+        classes, target = sample_classes(label % number, number, ratio)
+        assert torch.equal(classes, torch.arange(number))
+        assert torch.equal(target, label % number)
+
+
+def test_one_negative_class_does_not_crash() -> None:
+    """The published code fails where exactly one class is left over."""
+    classes, target = sample_classes(torch.tensor([0, 1, 3]), 4, 5)
+    assert classes.tolist() == [0, 1, 3, 2]
+    assert target.tolist() == [0, 1, 2]
+
+
+def test_adapter_range_beyond_the_encoder_is_refused(tiny_clip_path: Path) -> None:
+    clip_model = build_model(torch.load(tiny_clip_path, weights_only=True))
+    settings = options()
+    settings.ADAPTER_END = 12
+    with pytest.raises(ValueError, match="ADAPTER_END 12 .* text encoder's 4 blocks"):
+        AdapterLearner(settings, clip_model)

@@ -1,0 +1,1 @@
+"""One file a method; what methods share stands in ``trainers/common``."""

@@ -1,0 +1,1 @@
+"""What methods share, one home each."""

@@ -1,0 +1,151 @@
+"""The part of a trainer that all methods on a frozen CLIP share: building, evaluating, loading."""
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from clip.model import CLIP
+from dassl.engine import TrainerX
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import load_checkpoint, load_pretrained_weights
+from trainers.common.adapters import adapter_weights, freeze_backbone
+from trainers.common.custom_clip import CustomCLIP, load_clip
+from trainers.common.precision import get_precision
+from trainers.common.prompts import ClassPrompts
+
+logger = logging.getLogger(__name__)
+
+
+class ClipTrainer(TrainerX):
+    """A method is a subclass that says its prompts, its adapters and its training step.
+
+    Its options stand under ``TRAINER.<class name>``; ``PREC`` among them.
+
+    Attributes:
+        model: ``CustomCLIP``.
+        results: what the last ``test`` found; accuracy in percent and, with this project's Dassl,
+            error_rate, macro_f1 and the counts behind them.
+    """
+
+    adapters_name = "adapter_learner"  # folder of the checkpoints
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        name = type(self).__name__
+        self.options = cfg.TRAINER[name]
+        self.precision = get_precision(self.options.PREC, f"TRAINER.{name}.PREC")
+
+    def class_prompts(self, classnames: list[str]) -> list[list[str]]:
+        """The prompts of each class."""
+        raise NotImplementedError
+
+    def build_adapters(self, clip_model: CLIP) -> nn.Module | None:
+        """Attaches the method's adapters to CLIP; returns the module that holds them, or None for none."""
+        raise NotImplementedError
+
+    def build_model(self) -> None:
+        cfg = self.cfg
+        logger.info("Loading CLIP (backbone: %s)", cfg.MODEL.BACKBONE.NAME)
+        clip_model = self.precision.store(load_clip(cfg))
+        check_image_size(cfg, clip_model)
+        logger.info("Building custom CLIP")
+        prompts = ClassPrompts.tokenize(self.class_prompts(self.dm.dataset.classnames))
+        self.model = CustomCLIP(clip_model, prompts, self.build_adapters(clip_model))
+        logger.info("Turning off gradients in both the image and the text encoder")
+        freeze_backbone(self.model)
+        self.model.to(self.device)
+        self.scaler = self.precision.grad_scaler(self.device)
+        self.num_trainable = sum(weight.numel() for _, weight in adapter_weights(self.model))
+        logger.info("Number of trainable parameters: %d", self.num_trainable)
+        adapters = self.model.adapter_learner
+        if adapters is None:
+            return
+        if cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(adapters, cfg.MODEL.INIT_WEIGHTS)
+        self.optim = build_optimizer(adapters, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model(self.adapters_name, adapters, self.optim, self.sched)
+
+    def step(self, loss: torch.Tensor) -> None:
+        """One optimiser step, loss scaled in float16; the schedule moves after an epoch's last batch."""
+        self.detect_anomaly(loss)
+        self.optim.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optim)
+        self.scaler.update()
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+
+    def model_inference(self, input: torch.Tensor) -> torch.Tensor:
+        with self.precision.autocast(self.device):
+            return self.model(input)
+
+    def test(self, split: str | None = None) -> float:
+        """Evaluates on ``split`` with class features computed once; returns the accuracy in percent."""
+        self.model.eval()
+        with self.precision.autocast(self.device), self.model.keep_text_features():
+            accuracy = super().test(split)
+        evaluator = self.evaluator
+        self.results = dict(getattr(evaluator, "results", {"accuracy": accuracy}))
+        self.results |= {
+            name: getattr(evaluator, name) for name in ("correct", "total") if hasattr(evaluator, name)
+        }
+        return accuracy
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Loads ``<directory>/<name>/model.pth.tar-<epoch>`` (None: model-best), every tensor or none.
+
+        Raises:
+            FileNotFoundError: no such file; the message lists the files that are there.
+            ValueError: tensors are missing, unexpected or misshapen; the message names them.
+        """
+        if not directory:
+            logger.info("Note that load_model() is skipped as no pretrained model is given")
+            return
+        for name in self.get_model_names():
+            folder = Path(directory) / name
+            path = folder / ("model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}")
+            if not path.is_file():
+                found = ", ".join(sorted(file.name for file in folder.glob("model*.pth.tar*"))) or "nothing"
+                raise FileNotFoundError(
+                    f'no model at "{path}" (found there: {found}); train first or change the epoch'
+                )
+            checkpoint = load_checkpoint(str(path))
+            load_strictly(self._models[name], checkpoint["state_dict"], path)
+            logger.info('Loading weights to %s from "%s" (epoch = %s)', name, path, checkpoint["epoch"])
+
+
+# Buffers that published code stores among the weights; they follow from the classes, not from training.
+DERIVED = ("tk_prompts", "text_features_for_inference")
+
+
+def load_strictly(module: nn.Module, state_dict: dict[str, torch.Tensor], source: Path) -> None:
+    """Loads a state dict in which every tensor must be there, be expected and have the right shape."""
+    expected = module.state_dict()
+    given = {name: tensor for name, tensor in state_dict.items() if name not in DERIVED}
+    problems = [f"missing {name}" for name in expected if name not in given]
+    problems += [f"unexpected {name}" for name in given if name not in expected]
+    problems += [
+        f"{name} has shape {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in given and given[name].shape != tensor.shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:6]) + (f"; and {len(problems) - 6} more" if len(problems) > 6 else "")
+        raise ValueError(
+            f'"{source}" does not fit this configuration: {shown}; '
+            "use the backbone and the adapter settings that it was trained with"
+        )
+    module.load_state_dict(given)
+
+
+def check_image_size(cfg: CfgNode, clip_model: CLIP) -> None:
+    """The loaders' image size must be the backbone's."""
+    size = clip_model.visual.input_resolution
+    if tuple(cfg.INPUT.SIZE) != (size, size):
+        raise ValueError(
+            f'INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, but backbone "{cfg.MODEL.BACKBONE.NAME}" takes '
+            f'{size}x{size} images; set INPUT.SIZE "({size}, {size})" or leave it out'
+        )

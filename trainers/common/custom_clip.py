@@ -1,0 +1,108 @@
+"""A frozen CLIP with a method's adapters: the model that every method here trains and evaluates."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from yacs.config import CfgNode
+
+from clip import clip
+from clip.model import CLIP, build_model, trim_to_longest
+from trainers.common.prompts import ClassPrompts
+
+PROMPTS_AT_ONCE = 256  # prompts in one pass of the text encoder at evaluation
+
+
+def load_clip(cfg: CfgNode) -> CLIP:
+    """CLIP named by ``MODEL.BACKBONE.NAME`` (a name or a path), on the CPU.
+
+    Raises:
+        ValueError: unknown name, unreadable weights, or weights whose activation is unknown.
+    """
+    weights = clip.load_state_dict(cfg.MODEL.BACKBONE.NAME)
+    quick_gelu = cfg.MODEL.BACKBONE.get("QUICK_GELU")
+    if quick_gelu is None:
+        quick_gelu = weights.quick_gelu
+    if quick_gelu is None:
+        raise ValueError(
+            f'weights "{cfg.MODEL.BACKBONE.NAME}" do not tell whether they were trained with QuickGELU; '
+            "set MODEL.BACKBONE.QUICK_GELU True (OpenAI's weights and their kind) or False"
+        )
+    return build_model(weights.state_dict, quick_gelu=quick_gelu)
+
+
+class CustomCLIP(nn.Module):
+    """CLIP, what a method adds to it (``adapter_learner``), and the prompts of the classes.
+
+    Symbols: B images, C classes, P prompts, L tokens, D width of the joint embedding.
+    """
+
+    def __init__(
+        self, clip_model: CLIP, prompts: ClassPrompts, adapter_learner: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        # First, so that adapter weights go by this name although CLIP's blocks hold the same modules.
+        self.adapter_learner = adapter_learner
+        self.clip = clip_model
+        self.prompts = prompts
+        self._kept_text_features: torch.Tensor | None = None
+
+    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
+        """``(B, 3, H, W)`` images → ``(B, D)`` features of length 1."""
+        return F.normalize(self.clip.encode_image(image).float(), dim=-1)
+
+    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        """``(P, L)`` tokens → ``(P, D)`` features of length 1."""
+        return F.normalize(self.clip.encode_text(tokens).float(), dim=-1)
+
+    @torch.no_grad()
+    def text_features(self) -> torch.Tensor:
+        """``(C, D)`` class features: the mean of each class's normalised prompt features, normalised again.
+
+        Prompts run in order of length, so that short ones are not padded to long ones.
+        """
+        tokens, counts = self.prompts.tokens, self.prompts.counts
+        device = self.clip.logit_scale.device
+        order = tokens.argmax(dim=-1).argsort(stable=True)
+        parts = [
+            self.encode_text(trim_to_longest(tokens[chosen]).to(device))
+            for chosen in order.split(PROMPTS_AT_ONCE)
+        ]
+        features = torch.cat(parts)[order.argsort().to(device)]
+        return F.normalize(torch.stack([group.mean(0) for group in features.split(counts.tolist())]), dim=-1)
+
+    @contextmanager
+    def keep_text_features(self) -> Iterator[None]:
+        """Computes the class features once for all images inside the block, and forgets them after it.
+
+        Outside such a block every evaluation computes them anew, so they are never those of other weights,
+        another scale or other classes.
+        """
+        self._kept_text_features = self.text_features()
+        try:
+            yield
+        finally:
+            self._kept_text_features = None
+
+    def forward(self, image: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits of images, compared in float32 whatever the encoders compute in.
+
+        Args:
+            image: ``(B, 3, H, W)``.
+            tokens: ``(C', L)`` one prompt for each class to tell apart, in training. None: all classes,
+                each by the mean of its prompts.
+
+        Returns:
+            ``(B, C')`` or ``(B, C)`` cosines times CLIP's logit scale.
+        """
+        if tokens is not None:
+            text = self.encode_text(tokens)
+        elif self._kept_text_features is not None:
+            text = self._kept_text_features
+        else:
+            text = self.text_features()
+        image_features = self.encode_image(image)
+        with torch.autocast(image.device.type, enabled=False):
+            return self.clip.logit_scale.exp() * image_features @ text.t()

@@ -1,0 +1,126 @@
+"""Prompts: hand-written templates, LLM descriptions of classes, and both as tokens."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from yacs.config import CfgNode
+
+from clip import clip
+from clip.model import trim_to_longest
+
+# Registry name: (description file below <data root>/descriptions, CoOp's hand-written template).
+# The templates are those of CoOp's trainers/zsclip.py.
+DATASETS = {
+    "ImageNet": ("imagenet", "a photo of a {}."),
+    "ImageNetV2": ("imagenet", "a photo of a {}."),
+    "ImageNetSketch": ("imagenet", "a photo of a {}."),
+    "ImageNetA": ("imagenet", "a photo of a {}."),
+    "ImageNetR": ("imagenet", "a photo of a {}."),
+    "Caltech101": ("caltech101", "a photo of a {}."),
+    "OxfordPets": ("oxford_pets", "a photo of a {}, a type of pet."),
+    "StanfordCars": ("stanford_cars", "a photo of a {}."),
+    "OxfordFlowers": ("oxford_flowers", "a photo of a {}, a type of flower."),
+    "Food101": ("food101", "a photo of {}, a type of food."),
+    "FGVCAircraft": ("fgvc_aircraft", "a photo of a {}, a type of aircraft."),
+    "SUN397": ("sun397", "a photo of a {}."),
+    "DescribableTextures": ("dtd", "{} texture."),
+    "EuroSAT": ("eurosat", "a centered satellite photo of {}."),
+    "UCF101": ("ucf101", "a photo of a person doing {}."),
+}
+
+
+@dataclass
+class ClassPrompts:
+    """The tokenised prompts of all classes, on the host.
+
+    Attributes:
+        tokens: ``(P, 77)`` token ids of all prompts, class after class.
+        counts: ``(C,)`` number of prompts of each class, each at least 1.
+    """
+
+    tokens: torch.Tensor
+    counts: torch.Tensor
+
+    @classmethod
+    def tokenize(cls, prompts: Sequence[Sequence[str]]) -> "ClassPrompts":
+        """Tokenises the prompts of each class; a prompt over 77 tokens is cut, as the published code does."""
+        tokens = clip.tokenize([prompt for group in prompts for prompt in group], truncate=True)
+        return cls(tokens, torch.tensor([len(group) for group in prompts]))
+
+    def draw(self, classes: torch.Tensor) -> torch.Tensor:
+        """One random prompt for each of ``classes``, as ``(len(classes), L)`` tokens cut to the longest."""
+        counts = self.counts[classes]
+        first = (self.counts.cumsum(0) - self.counts)[classes]
+        chosen = torch.randint(2**40, (len(classes),)) % counts
+        return trim_to_longest(self.tokens[first + chosen])
+
+
+def readable(name: str) -> str:
+    """A class name as it stands in a prompt: ``_`` is a space."""
+    return name.replace("_", " ")
+
+
+def template_prompts(classnames: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
+    """Every template with every class name put in.
+
+    Raises:
+        ValueError: a template has no ``{}``.
+    """
+    for template in templates:
+        if "{}" not in template:
+            raise ValueError(f'template "{template}" has no {{}} for the class name; put one in')
+    return [[template.replace("{}", readable(name)) for template in templates] for name in classnames]
+
+
+def dataset_template(dataset: str) -> str:
+    """CoOp's hand-written template of a data set; "a photo of a {}." for any other."""
+    return DATASETS[dataset][1] if dataset in DATASETS else "a photo of a {}."
+
+
+def description_path(cfg: CfgNode, override: str = "") -> Path:
+    """Where the descriptions lie: ``override``, or ``<data root>/descriptions/<dataset>.json``."""
+    if override:
+        return Path(override).expanduser()
+    name = cfg.DATASET.NAME
+    stem = DATASETS[name][0] if name in DATASETS else name.lower()
+    return Path(cfg.DATASET.ROOT).expanduser() / "descriptions" / f"{stem}.json"
+
+
+def description_prompts(
+    classnames: Sequence[str], path: Path, context: str, *, remedy: str = ""
+) -> list[list[str]]:
+    """``"<context> <class name>, <description>"`` for each description of each class (HeBA, LwEIB).
+
+    Args:
+        classnames: class names of the data set.
+        path: JSON file ``{class name: [description, …]}``; names match in lower case with ``_`` as space.
+        context: words before the class name, e.g. "a photo of a".
+        remedy: what to do instead when descriptions are missing, for the message.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is not such a JSON, or lacks classes (all are named).
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'LLM descriptions "{path}" are missing: a JSON object {{class name: [sentence, …]}} '
+            f"(docs/DESCRIPTIONS.md says how to get it){remedy}"
+        )
+    try:
+        described = {
+            readable(name).lower(): texts for name, texts in json.loads(path.read_text("utf-8")).items()
+        }
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f'"{path}" is not a JSON object {{class name: [sentence, …]}}: {error}') from error
+    missing = [name for name in classnames if not described.get(readable(name).lower())]
+    if missing:
+        raise ValueError(
+            f'"{path}" describes no {", ".join(missing)}: {len(missing)} classes are missing{remedy}'
+        )
+    return [
+        [f"{context} {readable(name)}, {text}" for text in described[readable(name).lower()]]
+        for name in classnames
+    ]

@@ -1,0 +1,124 @@
+"""The record of a run: ``results.json``, written last and at once, so that it marks the run as finished."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+from yacs.config import CfgNode
+
+SCHEMA = 1
+# Settings that do not change what a run computes: they may differ between a finished run and a repeated call.
+NO_EFFECT = ("OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ")
+
+
+def settings(cfg: CfgNode) -> dict[str, Any]:
+    """The configuration as ``{"OPTIM.LR": 0.0075, …}`` in JSON's types."""
+
+    def flat(node: CfgNode, prefix: str) -> dict[str, Any]:
+        found = {}
+        for key, value in node.items():
+            if isinstance(value, CfgNode):
+                found.update(flat(value, f"{prefix}{key}."))
+            else:
+                found[prefix + key] = list(value) if isinstance(value, tuple) else value
+        return found
+
+    return json.loads(json.dumps(flat(cfg, "")))
+
+
+def config_digest(cfg: CfgNode) -> str:
+    """SHA-256 of the settings that matter."""
+    relevant = {key: value for key, value in settings(cfg).items() if key not in NO_EFFECT}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def differing_settings(cfg: CfgNode, record: dict[str, Any]) -> list[str]:
+    """``KEY there != here`` for each setting in which a recorded run differs from ``cfg``."""
+    here, there = settings(cfg), record.get("config", {})
+    return [
+        f"{key} {there.get(key)!r} != {here.get(key)!r}"
+        for key in sorted(here.keys() | there.keys())
+        if key not in NO_EFFECT and there.get(key) != here.get(key)
+    ]
+
+
+def read_record(output_dir: str) -> dict[str, Any] | None:
+    """The record in a run's folder; None if the run is not finished.
+
+    Raises:
+        ValueError: the file is not a record.
+    """
+    path = Path(output_dir) / "results.json"
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        return {"accuracy": record["accuracy"], **record}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'"{path}" is not the record of a run ({error!r}); delete it to run again'
+        ) from error
+
+
+def write_record(output_dir: str, record: dict[str, Any]) -> Path:
+    """Writes the record so that it is either complete or absent."""
+    path = Path(output_dir) / "results.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(record, file, indent=1)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def describe_run(cfg: CfgNode, trainer: Any) -> dict[str, Any]:
+    """What a record says of a run besides its command: accuracies, configuration, versions, device."""
+    results = getattr(trainer, "results", None) or getattr(trainer.evaluator, "results", {})
+    device = torch.cuda.get_device_name() if trainer.device.type == "cuda" else platform.processor() or "cpu"
+    return {
+        "schema": SCHEMA,
+        "trainer": cfg.TRAINER.NAME,
+        "dataset": cfg.DATASET.NAME,
+        "subsample_classes": cfg.DATASET.SUBSAMPLE_CLASSES,
+        "split": cfg.TEST.SPLIT,
+        "seed": cfg.SEED,
+        "shots": cfg.DATASET.NUM_SHOTS,
+        **results,
+        "num_classes": trainer.num_classes,
+        "trainable_parameters": getattr(trainer, "num_trainable", None),
+        "config_digest": config_digest(cfg),
+        "config": settings(cfg),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "device": device,
+        "git_commit": git_commit(),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit this code stands at, with ``-dirty`` if it was changed since; None outside a clone."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        here = Path(__file__).parent
+        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,235 @@
+"""HeBA: Heterogeneous Bottleneck Adapters (arXiv 2603.16653) on a frozen CLIP ViT.
+
+Each adapted block of both encoders gets two adapters, one on the input of its attention and one on the hidden
+layer of its MLP:
+
+    x <- x + MSA(A(LN1(x)))                             width d = D
+    x <- x + c_proj(QuickGELU(A(c_fc(LN2(x)))))         width d = 4D
+    A(x) = x + s * LN(x + W_up GELU(M(W_down x)))       W_down: d -> d/4, W_up: d/4 -> d
+
+M is a 3x3 depthwise convolution on the grid of image tokens (the class token passes by) and nothing on text
+tokens. This is what the published code computes (trainers/heba.py and clip/model.py of VLM-HeBA at 60ecf23).
+At ViT-B/16 the adapters have 87.2 M weights (LwEIB: 0.5 M): "bottleneck" is their shape, not their cost.
+
+Symbols: B images or prompts, N tokens, d width of an adapter, h = d / 4, s scale of the adapters.
+"""
+
+import logging
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from yacs.config import CfgNode
+
+from clip.model import CLIP, Transformer
+from dassl.engine import TRAINER_REGISTRY
+from trainers.common.adapters import Adapted, scale_gradient, scale_output
+from trainers.common.clip_trainer import ClipTrainer
+from trainers.common.prompts import description_path, description_prompts, template_prompts
+from trainers.common.sampling import sample_classes
+
+logger = logging.getLogger(__name__)
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Declares HeBA's options with the values of the published base2new.yaml."""
+    cfg.TRAINER.HeBA = CfgNode()
+    options = cfg.TRAINER.HeBA
+    options.PREC = "amp"  # fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
+    options.TEXT_CTX_INIT = "a photo of a"  # words before the class name
+    options.DESCRIPTIONS = ""  # JSON {class: [sentence, …]}; "": <data root>/descriptions/<dataset>.json
+    options.TEMPLATES = ()  # if given, these prompts ("a photo of a {}.", …) instead of descriptions
+    options.ADAPTER_START = 1  # first adapted block, from 1
+    options.ADAPTER_END = 12  # last adapted block; -1: each encoder's last
+    options.ADAPTER_SCALE_BASE = 0.025  # s in training and when base or all classes are evaluated
+    options.ADAPTER_SCALE_NOVEL = 0.010  # s when novel classes are evaluated (DATASET.SUBSAMPLE_CLASSES new)
+    options.ADAPTER_SCALE = None  # if given, sets ADAPTER_SCALE_BASE: its name in the published x2d.yaml
+    options.NOVEL_RESULT_SCALE = "novel"  # which scale gives the result on novel classes: novel or base
+    options.ADAPTER_SCALE_FACTOR = 2.25  # fast steps use s times this
+    options.SLOW_FAST_RATIO = 0.8  # probability of a slow step, drawn for each block and encoder
+    options.NEG_SAMPLING_RATIO = 5  # negative classes for each class of a batch; -1: all classes
+    options.LABEL_SMOOTHING = 0.1  # epsilon, over the classes of the step
+
+
+class Bottleneck(nn.Module):
+    """The adapter ``A`` above for tokens ``(B, N, d)``; subclasses say what the projections are."""
+
+    def __init__(self, down: nn.Module, mid: nn.Module, up: nn.Module, width: int) -> None:
+        super().__init__()
+        self.down = down
+        self.mid = mid
+        self.up = up
+        self.norm = nn.LayerNorm(width)
+        self.scale = 0.0  # s; AdapterLearner sets it
+        # He initialisation of the up projection alone, std sqrt(2 / d); the others keep PyTorch's.
+        nn.init.kaiming_normal_(up.weight, mode="fan_out", nonlinearity="relu")
+
+    def update(self, x: torch.Tensor) -> torch.Tensor:
+        """``W_up GELU(M(W_down x))``."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.scale == 0:  # CLIP itself, bit for bit
+            return x
+        y = scale_gradient(x, self.scale)
+        y = self.norm(y + self.update(y))
+        return x + scale_output(y, self.scale)
+
+
+class TextBottleneck(Bottleneck):
+    """Dense bottleneck on each text token."""
+
+    def __init__(self, width: int) -> None:
+        hidden = width // 4
+        down, up = nn.Linear(width, hidden, bias=False), nn.Linear(hidden, width, bias=False)
+        super().__init__(down, nn.Identity(), up, width)
+
+    def update(self, x: torch.Tensor) -> torch.Tensor:
+        return self.up(F.gelu(self.down(x)))
+
+
+class VisualBottleneck(Bottleneck):
+    """Depthwise-separable convolutional bottleneck on the grid of image tokens; the class token passes by."""
+
+    def __init__(self, width: int) -> None:
+        hidden = width // 4
+        down, up = nn.Conv2d(width, hidden, 1, bias=False), nn.Conv2d(hidden, width, 1, bias=False)
+        super().__init__(down, nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False), up, width)
+
+    def update(self, x: torch.Tensor) -> torch.Tensor:
+        B, N, _ = x.shape
+        side = math.isqrt(N)
+        z = F.linear(x, self.down.weight.flatten(1))  # a 1x1 convolution is a linear map on tokens
+        z = z.view(B, side, side, -1).permute(0, 3, 1, 2)  # (B, h, side, side), a channels-last view
+        z = self.mid(z).permute(0, 2, 3, 1).reshape(B, N, -1)
+        return F.linear(F.gelu(z), self.up.weight.flatten(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x[:, :1], super().forward(x[:, 1:])], dim=1)
+
+
+class AdapterLearner(nn.Module):
+    """All adapters, by the published names (``visual_adapter.3.mlp_conv.up.weight``; blocks count from 1).
+
+    The modules are the very ones attached to CLIP's blocks. In evaluation all have ``eval_scale``.
+
+    Raises:
+        ValueError: the range of blocks does not fit the encoders.
+    """
+
+    def __init__(self, options: CfgNode, clip_model: CLIP) -> None:
+        super().__init__()
+        self.base_scale = (
+            options.ADAPTER_SCALE_BASE if options.ADAPTER_SCALE is None else options.ADAPTER_SCALE
+        )
+        self.novel_scale = options.ADAPTER_SCALE_NOVEL
+        self.fast_scale = self.base_scale * options.ADAPTER_SCALE_FACTOR
+        self.slow_fast_ratio = options.SLOW_FAST_RATIO
+        self.text_adapter = attach_adapters(clip_model.transformer, TextBottleneck, options, "text")
+        self.visual_adapter = attach_adapters(
+            clip_model.visual.transformer, VisualBottleneck, options, "image"
+        )
+        self.eval_scale = self.base_scale
+        self.eval()
+
+    def train(self, mode: bool = True) -> "AdapterLearner":
+        super().train(mode)
+        if not mode:
+            self.set_scale(self.eval_scale)
+        return self
+
+    def set_scale(self, scale: float) -> None:
+        """Gives all adapters one scale."""
+        for adapter in self.modules():
+            if isinstance(adapter, Bottleneck):
+                adapter.scale = scale
+
+    def draw_scales(self) -> None:
+        """Slow-fast: each block of each encoder takes s * factor with probability 1 - ratio, else s."""
+        for adapters in (self.text_adapter, self.visual_adapter):
+            for block in adapters.values():
+                fast = torch.rand(1).item() > self.slow_fast_ratio
+                for adapter in block.values():
+                    adapter.scale = self.fast_scale if fast else self.base_scale
+
+
+def attach_adapters(
+    encoder: Transformer, kind: type[Bottleneck], options: CfgNode, name: str
+) -> nn.ModuleDict:
+    """Wraps ``ln_1`` and ``mlp.c_fc`` of the chosen blocks; returns the adapters by block and place."""
+    blocks = encoder.resblocks
+    first, last = options.ADAPTER_START, options.ADAPTER_END
+    last = len(blocks) if last == -1 else last
+    if not 1 <= first <= last <= len(blocks):
+        raise ValueError(
+            f"TRAINER.HeBA.ADAPTER_START {first} and ADAPTER_END {last} do not fit the {name} encoder's "
+            f"{len(blocks)} blocks; set ADAPTER_END to {len(blocks)} or to -1 for each encoder's last"
+        )
+    adapters = nn.ModuleDict()
+    for number in range(first, last + 1):
+        block = blocks[number - 1]
+        attention, mlp = kind(encoder.width), kind(4 * encoder.width)
+        block.ln_1 = Adapted(block.ln_1, attention)
+        block.mlp.c_fc = Adapted(block.mlp.c_fc, mlp)
+        adapters[str(number)] = nn.ModuleDict({"att_conv": attention, "mlp_conv": mlp})
+    return adapters
+
+
+@TRAINER_REGISTRY.register()
+class HeBA(ClipTrainer):
+    """Trains the adapters by label-smoothed cross entropy over the classes of each step."""
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        if self.options.NOVEL_RESULT_SCALE not in ("novel", "base"):
+            raise ValueError(
+                f'TRAINER.HeBA.NOVEL_RESULT_SCALE is "{self.options.NOVEL_RESULT_SCALE}"; set it to novel '
+                "or base"
+            )
+
+    def class_prompts(self, classnames: list[str]) -> list[list[str]]:
+        options = self.options
+        if options.TEMPLATES:
+            return template_prompts(classnames, options.TEMPLATES)
+        remedy = "; or set TRAINER.HeBA.TEMPLATES \"('a photo of a {}.',)\" to train without descriptions"
+        path = description_path(self.cfg, options.DESCRIPTIONS)
+        return description_prompts(classnames, path, options.TEXT_CTX_INIT, remedy=remedy)
+
+    def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
+        return AdapterLearner(self.options, clip_model)
+
+    def forward_backward(self, batch: dict) -> dict[str, torch.Tensor | int]:
+        """One step on images ``(B, 3, H, W)``, labels ``(B,)``; classes and prompts are drawn on the host."""
+        classes, target = sample_classes(batch["label"], self.num_classes, self.options.NEG_SAMPLING_RATIO)
+        tokens = self.model.prompts.draw(classes).to(self.device, non_blocking=True)
+        target = target.to(self.device, non_blocking=True)
+        image = batch["img"].to(self.device, non_blocking=True)
+        self.model.adapter_learner.draw_scales()
+        with self.precision.autocast(self.device):
+            logits = self.model(image, tokens)
+            loss = F.cross_entropy(logits, target, label_smoothing=self.options.LABEL_SMOOTHING)
+        self.step(loss)
+        return {"loss": loss.detach(), "n_cls": len(classes)}
+
+    def test(self, split: str | None = None) -> float:
+        """Evaluates at the base scale; novel classes at both scales, the result's own last."""
+        learner = self.model.adapter_learner
+        if self.cfg.DATASET.SUBSAMPLE_CLASSES != "new":
+            learner.eval_scale = learner.base_scale
+            accuracy = super().test(split)
+            self.results["adapter_scale"] = learner.eval_scale
+            return accuracy
+        scales = {"novel": learner.novel_scale, "base": learner.base_scale}
+        chosen = self.options.NOVEL_RESULT_SCALE
+        other = next(name for name in scales if name != chosen)
+        beside = {}
+        for name in (other, chosen):
+            learner.eval_scale = scales[name]
+            logger.info("Novel classes at the %s scale %g", name, scales[name])
+            accuracy = super().test(split)
+            self.results["adapter_scale"] = scales[name]
+            if name == other:
+                beside = self.results
+        self.results["other"] = {f"{other}_scale": beside}
+        return accuracy

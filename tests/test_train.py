@@ -1,0 +1,295 @@
+"""Whole runs of train.py on a toy data set: what a run leaves, resuming, evaluating, and users' mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from tests.conftest import ROOT
+
+BASE2NEW = str(ROOT / "configs" / "trainers" / "HeBA" / "base2new.yaml")
+CALTECH101 = str(ROOT / "configs" / "datasets" / "caltech101.yaml")
+
+
+def command(data: Path, output: Path, opts: list[str], *flags: str, seed: int = 1) -> list[str]:
+    """Arguments of train.py; ``flags`` come before the KEY VALUE pairs."""
+    return [
+        *("--root", str(data), "--seed", str(seed), "--trainer", "HeBA", "--output-dir", str(output)),
+        *("--dataset-config-file", CALTECH101, "--config-file", BASE2NEW, *flags, *opts),
+    ]
+
+
+def subprocess_command(arguments: list[str]) -> list[str]:
+    return [sys.executable, str(ROOT / "train.py"), *arguments]
+
+
+def weights(output: Path, epoch: int = 3) -> dict[str, torch.Tensor]:
+    path = output / "adapter_learner" / f"model.pth.tar-{epoch}"
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, toy_flags: list[str]) -> Path:
+    """A finished training run on the base classes, in a process of its own."""
+    output = tmp_path_factory.mktemp("trained")
+    arguments = command(toy_data, output, [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base"])
+    done = subprocess.run(subprocess_command(arguments), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def test_a_run_leaves_its_record_its_log_and_its_last_epoch(trained: Path) -> None:
+    files = {
+        str(path.relative_to(trained))
+        for path in trained.rglob("*")
+        if path.is_file() and "tensorboard" not in path.parts
+    }
+    assert files == {
+        "log.txt",
+        "results.json",
+        "adapter_learner/checkpoint",
+        "adapter_learner/model.pth.tar-3",
+    }
+    record = json.loads((trained / "results.json").read_text())
+    assert record["trainer"] == "HeBA"
+    assert record["dataset"] == "Caltech101"
+    assert record["subsample_classes"] == "base"
+    assert record["seed"] == 1
+    assert record["shots"] == 4
+    assert record["epochs"] == 3
+    assert record["num_classes"] == 3
+    assert record["total"] == 9
+    assert record["accuracy"] == pytest.approx(100 * record["correct"] / 9)
+    assert record["adapter_scale"] == 0.025
+    assert record["config"]["INPUT.SIZE"] == [32, 32]
+    log = (trained / "log.txt").read_text()
+    assert "Creating a 4-shot dataset" in log
+    assert "epoch [3/3] batch [3/3]" in log
+    assert "Finish training" in log
+    assert f"* accuracy: {record['accuracy']:.2f}%" in log
+
+
+def test_a_finished_run_says_so_and_is_not_repeated(
+    trained: Path, toy_data: Path, toy_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
+    assert train.main(command(toy_data, trained, [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base"])) == 0
+    assert "Finished already" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_is_not_taken_for_another(
+    trained: Path, toy_data: Path, toy_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base", "OPTIM.LR", "0.5"]
+    with pytest.raises(SystemExit) as stop:
+        train.main(command(toy_data, trained, opts))
+    assert stop.value.code == 2
+    assert "OPTIM.LR 0.0075 != 0.5" in capsys.readouterr().err
+
+
+def test_same_seed_gives_the_same_run_whatever_the_number_of_workers(
+    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
+) -> None:
+    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base", "DATALOADER.NUM_WORKERS", "2"]
+    done = subprocess.run(
+        subprocess_command(command(toy_data, tmp_path, opts)), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert same(weights(tmp_path), weights(trained))
+
+
+def test_another_seed_gives_another_run(
+    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
+) -> None:
+    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base"]
+    done = subprocess.run(subprocess_command(command(toy_data, tmp_path, opts, seed=0)), capture_output=True)
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "results.json").read_text())["seed"] == 0
+    assert not same(weights(tmp_path), weights(trained))
+
+
+def test_a_killed_run_resumes_to_bit_identical_weights(
+    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
+) -> None:
+    arguments = subprocess_command(
+        command(toy_data, tmp_path, [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base"])
+    )
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.time() + 120
+    while not (tmp_path / "resume.pth.tar").exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.time() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "results.json").exists()
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "will resume training" in done.stdout
+    assert same(weights(tmp_path), weights(trained))
+    assert not (tmp_path / "resume.pth.tar").exists()
+    one, other = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path, trained))
+    assert one["accuracy"] == other["accuracy"]
+    assert one["config_digest"] == other["config_digest"]
+
+
+@pytest.mark.parametrize("chosen", ["novel", "base"])
+def test_novel_classes_are_evaluated_at_both_scales_and_a_key_chooses(
+    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path, chosen: str
+) -> None:
+    opts = [
+        *toy_flags,
+        *("DATASET.SUBSAMPLE_CLASSES", "new", "TRAINER.HeBA.ADAPTER_SCALE_NOVEL", "0.9"),
+        *("TRAINER.HeBA.NOVEL_RESULT_SCALE", chosen),
+    ]
+    flags = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "last")
+    done = subprocess.run(
+        subprocess_command(command(toy_data, tmp_path, opts, *flags)), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "results.json").read_text())
+    scales = {"novel": 0.9, "base": 0.025}
+    other = "base" if chosen == "novel" else "novel"
+    assert record["adapter_scale"] == scales[chosen]
+    assert list(record["other"]) == [f"{other}_scale"]
+    assert record["other"][f"{other}_scale"]["adapter_scale"] == scales[other]
+    assert record["loaded"].keys() == {"adapter_learner"}
+    lines = [line for line in done.stdout.splitlines() if line.startswith("* accuracy")]
+    assert lines[-1] == f"* accuracy: {record['accuracy']:.2f}%"
+    assert len(lines) == 2
+
+
+def test_weights_of_a_retrained_model_are_evaluated_again(
+    trained: Path,
+    toy_data: Path,
+    toy_flags: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "new"]
+    model, output = tmp_path / "model" / "adapter_learner", tmp_path / "test"
+    model.mkdir(parents=True)
+    checkpoint = torch.load(trained / "adapter_learner" / "model.pth.tar-3", weights_only=True)
+    torch.save(checkpoint, model / "model.pth.tar-3")
+    flags = ("--eval-only", "--model-dir", str(model.parent), "--load-epoch", "last")
+    arguments = command(toy_data, output, opts, *flags)
+    assert subprocess.run(subprocess_command(arguments), capture_output=True).returncode == 0
+    next(iter(checkpoint["state_dict"].values())).mul_(2)
+    torch.save(checkpoint, model / "model.pth.tar-3")
+    with pytest.raises(SystemExit):
+        train.main(arguments)
+    assert "the evaluated weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["fp16", "amp", "bf16"])
+def test_half_precisions_train_and_evaluate(
+    toy_data: Path, toy_flags: list[str], tmp_path: Path, precision: str
+) -> None:
+    opts = [*toy_flags, "TRAINER.HeBA.PREC", precision, "OPTIM.MAX_EPOCH", "1"]
+    done = subprocess.run(
+        subprocess_command(command(toy_data, tmp_path, opts)), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(tensor.dtype == torch.float32 for tensor in weights(tmp_path, 1).values())
+    assert json.loads((tmp_path / "results.json").read_text())["total"] == 18
+
+
+MISTAKES = {
+    "data set file": (["--dataset-config-file", "configs/datasets/typo.yaml"], [], "typo.yaml"),
+    "data set name": ([], ["DATASET.NAME", "Caltech102"], "Caltech102"),
+    "data folder": (["--root", "/no/such/folder"], [], "/no/such/folder"),
+    "descriptions": ([], ["TRAINER.HeBA.DESCRIPTIONS", "/no/such.json"], "/no/such.json"),
+    "backbone": ([], ["MODEL.BACKBONE.NAME", "ViT-B/61"], "ViT-B/61"),
+    "trainer": (["--trainer", "Heba"], [], "Heba"),
+    "key": ([], ["TRAINER.HeBA.ADAPTER_SCLAE", "0.1"], "TRAINER.HeBA.ADAPTER_SCLAE"),
+    "type": ([], ["OPTIM.LR", "fast"], "OPTIM.LR"),
+    "half a pair": ([], ["OPTIM.LR"], "KEY VALUE"),
+    "precision": ([], ["TRAINER.HeBA.PREC", "fp8"], "TRAINER.HeBA.PREC"),
+    "image size": ([], ["INPUT.SIZE", "(224, 224)"], "INPUT.SIZE"),
+    "activation": ([], ["MODEL.BACKBONE.QUICK_GELU", "None"], "MODEL.BACKBONE.QUICK_GELU"),
+    "adapter range": ([], ["TRAINER.HeBA.ADAPTER_END", "12"], "ADAPTER_END"),
+    "template": ([], ["TRAINER.HeBA.TEMPLATES", "('a photo.',)"], "a photo."),
+    "classes": ([], ["DATASET.SUBSAMPLE_CLASSES", "novel"], "DATASET.SUBSAMPLE_CLASSES"),
+    "model folder": (["--eval-only", "--model-dir", "/no/run", "--load-epoch", "last"], [], "/no/run"),
+    "epoch": (["--eval-only", "--model-dir", "TRAINED", "--load-epoch", "99"], [], "model.pth.tar-99"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_users_mistake_is_one_clear_line_and_status_2(
+    trained: Path,
+    toy_data: Path,
+    toy_flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    mistake: str,
+) -> None:
+    flags, opts, named = MISTAKES[mistake]
+    flags = [str(trained) if flag == "TRAINED" else flag for flag in flags]
+    stdout = sys.stdout
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as stop:
+        train.main(command(toy_data, tmp_path, [*toy_flags, *opts], *flags))
+    sys.stdout = stdout  # setup_logger replaced it
+    assert stop.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert named in lines[0]
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_a_class_without_description_is_named(
+    toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = tmp_path / "some.json"
+    some.write_text(json.dumps({"Ant": ["small"], "ceiling fan": ["large"], "crab": []}))
+    stdout = sys.stdout
+    opts = [*toy_flags, "TRAINER.HeBA.DESCRIPTIONS", str(some)]
+    with pytest.raises(SystemExit):
+        train.main(command(toy_data, tmp_path / "out", opts))
+    sys.stdout = stdout
+    assert "describes no crab, grand_piano, lotus, scissors" in capsys.readouterr().err
+
+
+def test_published_configuration_files_load(tmp_path: Path, toy_data: Path, toy_flags: list[str]) -> None:
+    """The published x2d.yaml, under its corrected key, gives its ADAPTER_SCALE to the adapters."""
+    published = tmp_path / "x2d.yaml"
+    published.write_text("TRAINER:\n  HeBA:\n    ADAPTER_SCALE: 0.05\n    ADAPTER_SCALE_FACTOR: 10.0\n")
+    arguments = command(toy_data, tmp_path, toy_flags, "--config-file", str(published))
+    options = train.setup_cfg(train.parse_args(arguments)).TRAINER.HeBA
+    assert options.ADAPTER_SCALE == 0.05
+    assert options.ADAPTER_SCALE_BASE == 0.025
+    published.write_text("TRAINER:\n  LWEIB:\n    ADAPTER_SCALE: 0.05\n")
+    with pytest.raises(ValueError, match=r"x2d.yaml.*unknown key TRAINER.LWEIB"):
+        train.setup_cfg(train.parse_args(arguments))
+
+
+def test_an_interrupt_says_how_to_go_on(toy_data: Path, toy_flags: list[str], tmp_path: Path) -> None:
+    arguments = subprocess_command(command(toy_data, tmp_path, [*toy_flags, "OPTIM.MAX_EPOCH", "500"]))
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while not (tmp_path / "resume.pth.tar").exists() and time.time() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command resumes" in errors
+    assert "Traceback" not in errors
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys, train; train.parse_args(['--seed', '1']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ).returncode == 0

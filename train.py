@@ -292,7 +292,7 @@ def user_errors() -> Iterator[None]:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0 done, 2 a user's mistake, 130 interrupted."""
     args = parse_args(argv)
-    # Before torch is loaded: idle threads sleep. Spinning, they starve loader workers and neighbours on a busy CPU.
+    # Before torch is loaded: idle threads sleep. Spinning ones starve loader workers and other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     original = os.environ.get("DASSL_PATH")
     if original and not (Path(original) / "dassl").is_dir():

@@ -1,4 +1,4 @@
-"""Every configuration key there is. A key that nobody reads is not declared, so that setting it is an error."""
+"""Every configuration key there is. A key that nobody reads is not declared: setting it is an error."""
 
 from yacs.config import CfgNode
 

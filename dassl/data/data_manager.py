@@ -163,12 +163,12 @@ def build_data_loader(
 class DatasetWrapper(Dataset):
     """Reads and transforms the images of a list.
 
-    An item is a dictionary of ``label``, ``domain``, ``impath``, ``index`` and ``img``: the PIL image without a
-    transform; with a list of transforms ``img``, ``img2`` and so on; in training with ``K_TRANSFORMS`` above 1
-    a list of views. With ``RETURN_IMG0``, ``img0`` is the image without augmentation.
+    An item is a dictionary of ``label``, ``domain``, ``impath``, ``index`` and ``img``: the PIL image without
+    a transform; ``img``, ``img2`` and so on with a list of transforms; a list of views in training with
+    ``K_TRANSFORMS`` above 1. With ``RETURN_IMG0``, ``img0`` is the image without augmentation.
 
-    Once ``set_epoch`` was called, random transforms draw from generators seeded by (seed, epoch, index, number of
-    the view), so an item is the same in whatever process it is made. Before, they draw from the process's own.
+    Once ``set_epoch`` was called, random transforms draw from generators seeded by seed, epoch, index, view:
+    an item is the same in whatever process it is made. Before, they draw from the process's own generators.
 
     Args:
         cfg: reads ``DATALOADER.K_TRANSFORMS``, ``DATALOADER.RETURN_IMG0`` and ``INPUT``.

@@ -1,7 +1,7 @@
 """The order in which a training loader goes through its images.
 
-Samplers that draw have ``set_epoch(epoch, seed)``: from then on their order depends on these two numbers alone.
-Without it they draw from the process's generators.
+Samplers that draw have ``set_epoch(epoch, seed)``: from then on their order depends on these two numbers
+alone. Without it they draw from the process's generators.
 """
 
 import random

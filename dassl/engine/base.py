@@ -7,7 +7,6 @@ import time
 from collections import OrderedDict
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -88,7 +87,7 @@ class TrainerBase:
     def detect_anomaly(self, loss: Tensor) -> None:
         """Raises FloatingPointError if ``loss`` is not finite.
 
-        On a GPU the step does not wait for the answer: it comes with the next log line or at the end of the epoch.
+        On a GPU the step does not wait for the answer: it comes with the next log line or the epoch's end.
         """
         bad = ~loss.detach().isfinite().all()
         self._bad_loss = bad if self._bad_loss is None else self._bad_loss | bad
@@ -128,15 +127,17 @@ class TrainerBase:
         self.before_train()
         self.epoch = max(self.start_epoch - 1, 0)
         if self._resumed:  # the resume file is written before after_epoch
+            self._resumed = False
             self.after_epoch()
         set_data_epoch = getattr(getattr(self, "dm", None), "set_epoch", None)
-        for self.epoch in range(self.start_epoch, self.max_epoch):
+        for epoch in range(self.start_epoch, self.max_epoch):
+            self.epoch = epoch
             if set_data_epoch is not None:
-                set_data_epoch(self.epoch)
+                set_data_epoch(epoch)
             self.before_epoch()
             self.run_epoch()
             self.check_anomaly()
-            if self.cfg.TRAIN.RESUME and self.epoch + 1 < self.max_epoch:
+            if self.cfg.TRAIN.RESUME and epoch + 1 < self.max_epoch:
                 self.save_resume()
             self.after_epoch()
         self.after_train()
@@ -157,14 +158,14 @@ class TrainerBase:
         raise NotImplementedError
 
     def forward_backward(self, batch: Any) -> dict[str, float | Tensor]:
-        """One training step on ``batch``; returns what the log line shows, numbers or tensors of one element."""
+        """One training step; returns what the log line shows, numbers or tensors of one element."""
         raise NotImplementedError
 
     def model_inference(self, input: Any) -> Tensor:
         raise NotImplementedError
 
     def extra_state(self) -> dict[str, Any]:
-        """What else a resumed run needs, as plain data and tensors; for trainers with counters of their own."""
+        """What else a resumed run needs, as plain data and tensors: a trainer's own counters, for example."""
         return {}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
@@ -174,11 +175,11 @@ class TrainerBase:
         """Replaces ``<output_dir>/resume.pth.tar`` by the state after the present epoch's last step."""
         resume.save(self)
 
-    def load_resume(self, directory: str) -> int:
-        """Restores the state in ``<directory>/resume.pth.tar``; returns the number of epochs it was trained for."""
-        epoch = resume.load(self, directory)
+    def load_resume(self, state: dict[str, Any]) -> int:
+        """Restores what ``save_resume`` wrote; returns the number of epochs it was trained for."""
+        resume.load(self, state)
         self._resumed = True
-        return epoch
+        return state["epoch"]
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Restores the newest state below ``directory``; returns the number of epochs it was trained for.
@@ -189,8 +190,10 @@ class TrainerBase:
         last = [last_checkpoint(os.path.join(directory, name)) for name in names]
         final = f"model.pth.tar-{self.max_epoch}"
         trained = bool(names) and all(path and os.path.basename(path) == final for path in last)
-        if resume.exists(directory) and not trained:
-            return self.load_resume(directory)
+        if resume.exists(directory):
+            state = resume.read(directory, self.cfg)
+            if not trained:
+                return self.load_resume(state)
         if not names or None in last:
             logger.info("No checkpoint found, train from scratch")
             return 0

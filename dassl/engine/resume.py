@@ -64,8 +64,8 @@ def save(trainer: "TrainerBase") -> None:
         torch.save(state, file)
 
 
-def load(trainer: "TrainerBase", directory: str) -> int:
-    """Restores the trainer from ``<directory>/resume.pth.tar``; returns the number of epochs it was trained for.
+def read(directory: str, cfg: CfgNode) -> dict[str, Any]:
+    """The state in ``<directory>/resume.pth.tar``.
 
     Raises:
         ValueError: the file is of a run with another configuration, or cut off.
@@ -74,20 +74,25 @@ def load(trainer: "TrainerBase", directory: str) -> int:
     logger.info("Found checkpoint at %s (will resume training)", directory)
     logger.info('Loading checkpoint from "%s"', path)
     state = load_checkpoint(path)
-    differences = config_differences(state["cfg"], trainer.cfg)
+    differences = config_differences(state["cfg"], cfg)
     if differences:
         raise ValueError(
             f'"{path}" is of a run with another configuration ({"; ".join(differences)}): '
-            "set these keys back to continue it, or delete that file or choose another output folder to start anew"
+            "set them back to continue it; to start anew delete the file or choose another output folder"
         )
+    return state
+
+
+def load(trainer: "TrainerBase", state: dict[str, Any]) -> None:
+    """Brings the trainer and the process's random generators back to ``state``."""
     for name, parts in _parts(trainer).items():
-        load_state_dict_strictly(parts["model"], state["models"][name]["model"], path)
+        saved = state["models"][name]
+        load_state_dict_strictly(parts["model"], saved["model"], FILE_NAME)
+        logger.info("Loaded model weights")
         for kind in ("optimizer", "scheduler"):
             if parts[kind] is not None:
-                parts[kind].load_state_dict(state["models"][name][kind])
-    logger.info("Loaded model weights")
-    logger.info("Loaded optimizer")
-    logger.info("Loaded scheduler")
+                parts[kind].load_state_dict(saved[kind])
+                logger.info("Loaded %s", kind)
     trainer.best_result = state["best_result"]
     if state["scaler"] is not None:
         trainer.scaler.load_state_dict(state["scaler"])
@@ -97,11 +102,10 @@ def load(trainer: "TrainerBase", directory: str) -> int:
     trainer.time_start = time.time() - state["elapsed"]
     set_rng_state(state["rng"])
     logger.info("Previous epoch: %d", state["epoch"])
-    return state["epoch"]
 
 
 def config_differences(saved: str, cfg: CfgNode) -> list[str]:
-    """The keys, but the free ones, whose values differ between a saved configuration (YAML text) and ``cfg``."""
+    """The keys, free ones aside, that differ between a saved configuration (YAML text) and ``cfg``."""
     old, new = _flatten(yaml.safe_load(saved)), _flatten(yaml.safe_load(cfg.dump()))
     return [
         f"{key} was {old.get(key, 'not set')!r}, is {new.get(key, 'not set')!r}"
@@ -121,14 +125,8 @@ def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _parts(trainer: "TrainerBase") -> dict[str, dict[str, Any]]:
-    return {
-        name: {
-            "model": trainer._models[name],
-            "optimizer": trainer._optims[name],
-            "scheduler": trainer._scheds[name],
-        }
-        for name in trainer.get_model_names()
-    }
+    models, optims, scheds = trainer._models, trainer._optims, trainer._scheds
+    return {n: {"model": models[n], "optimizer": optims[n], "scheduler": scheds[n]} for n in models}
 
 
 def _parts_state(parts: dict[str, Any]) -> dict[str, Any]:

@@ -137,9 +137,10 @@ class SimpleTrainer(TrainerBase):
 
 
 class TrainerX(SimpleTrainer):
-    """A trainer whose epochs are passes over the labelled training images; subclasses write ``forward_backward``.
+    """Epochs are passes over the labelled training images; subclasses write ``forward_backward``.
 
-    The step may return tensors: they stay on the device until a log line is due, every ``TRAIN.PRINT_FREQ`` batches.
+    The step may return tensors: they stay on the device until a log line is due, every ``TRAIN.PRINT_FREQ``
+    batches. TensorBoard gets its points with the log lines.
     """
 
     def run_epoch(self) -> None:
@@ -148,21 +149,22 @@ class TrainerX(SimpleTrainer):
         self.num_batches = len(self.train_loader_x)
         freq = self.cfg.TRAIN.PRINT_FREQ
         end = time.time()
-        for self.batch_idx, batch in enumerate(self.train_loader_x):
+        for batch_idx, batch in enumerate(self.train_loader_x):
+            self.batch_idx = batch_idx
             data_time.update(time.time() - end)
             losses.update(self.forward_backward(batch))
-            due = (self.batch_idx + 1) % freq == 0 or self.num_batches < freq
+            due = (batch_idx + 1) % freq == 0 or self.num_batches < freq
             if due:
-                self.check_anomaly()  # waits for the device, so the batch's time is read after it
+                self.check_anomaly()
+                summary = str(losses)  # waits for the device: the batch's time is read after it
             batch_time.update(time.time() - end)
             if due:
-                self._log_batch(losses, batch_time, data_time)
+                self._log_batch(summary, batch_time, data_time)
+                self._write_curves(losses)
             end = time.time()
 
-    def _log_batch(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
-        done = self.epoch * self.num_batches + self.batch_idx
-        remaining = self.max_epoch * self.num_batches - done - 1
-        lr = self.get_current_lr()
+    def _log_batch(self, summary: str, batch_time: AverageMeter, data_time: AverageMeter) -> None:
+        remaining = (self.max_epoch - self.epoch) * self.num_batches - self.batch_idx - 1
         logger.info(
             "epoch [%d/%d] batch [%d/%d] time %.3f (%.3f) data %.3f (%.3f) %s lr %.4e eta %s",
             self.epoch + 1,
@@ -173,13 +175,16 @@ class TrainerX(SimpleTrainer):
             batch_time.avg,
             data_time.val,
             data_time.avg,
-            losses,
-            lr,
+            summary,
+            self.get_current_lr(),
             datetime.timedelta(seconds=int(batch_time.avg * remaining)),
         )
+
+    def _write_curves(self, losses: MetricMeter) -> None:
+        step = self.epoch * self.num_batches + self.batch_idx
         for name, meter in losses.meters.items():
-            self.write_scalar(f"train/{name}", meter.avg, done)
-        self.write_scalar("train/lr", lr, done)
+            self.write_scalar(f"train/{name}", meter.avg, step)
+        self.write_scalar("train/lr", self.get_current_lr(), step)
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels and domains of a batch, on the device."""

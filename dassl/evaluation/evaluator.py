@@ -33,8 +33,8 @@ class EvaluatorBase:
 class Classification(EvaluatorBase):
     """Single-label classification.
 
-    After ``evaluate()``: ``results`` (percent, full precision), ``total``, ``correct`` and ``per_class``, which
-    maps each label present to (correct, total).
+    After ``evaluate()``: ``results`` (percent, full precision), ``total``, ``correct`` and ``per_class``,
+    which maps each label present to (correct, total).
 
     Args:
         cfg: reads ``TEST.PER_CLASS_RESULT``, ``TEST.COMPUTE_CMAT`` and ``OUTPUT_DIR``.
@@ -110,7 +110,7 @@ class Classification(EvaluatorBase):
         accuracies = []
         for label, (correct, total) in self.per_class.items():
             accuracies.append(100.0 * correct / total)
-            name = self._lab2cname[label] if self._lab2cname else ""
+            name = (self._lab2cname or {}).get(label, "")
             logger.info(
                 "* class: %d (%s)\ttotal: %s\tcorrect: %s\tacc: %.2f%%",
                 label,

@@ -19,4 +19,4 @@ def compute_accuracy(
         output = output[0]
     nearest = output.topk(max(topk), dim=1).indices  # (B, k)
     hits = nearest == target.view(-1, 1)
-    return [hits[:, :k].any(dim=1).float().mean().mul(100).reshape(1) for k in topk]
+    return [hits[:, :k].float().sum().mul(100.0 / len(target)).reshape(1) for k in topk]

@@ -15,8 +15,8 @@ class EpochLR(LRScheduler):
     """Dassl's schedules with their warm-up, in closed form.
 
     With d(e) the decay of the schedule proper and W warm-up epochs, the learning rate of epoch e (from 0) is
-    LR d(e - W), or LR d(e) / d(W) without recount, and the warm-up's for e < W. All state is plain numbers: a checkpoint holds no
-    other object, and a resumed run continues with exactly the same rates.
+    LR d(e - W), or LR d(e) / d(W) without recount, and the warm-up's for e < W. All state is plain numbers: a
+    checkpoint holds no other object, and a resumed run continues with exactly the same rates.
 
     Args:
         optimizer: its groups' learning rates are set.

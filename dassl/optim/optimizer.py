@@ -56,9 +56,7 @@ def _staged_groups(model: nn.Module, optim_cfg: CfgNode) -> list[dict[str, Any]]
     children = dict(model.named_children())
     unknown = [name for name in new if name not in children]
     if unknown or not new:
-        raise ValueError(
-            f"OPTIM.NEW_LAYERS is {new}; set it to some of the model's children {list(children)}"
-        )
+        raise ValueError(f"OPTIM.NEW_LAYERS is {new}; choose among the model's children {list(children)}")
     base_params = [p for name, child in children.items() if name not in new for p in child.parameters()]
     new_params = [p for name in new for p in children[name].parameters()]
     return [{"params": base_params, "lr": optim_cfg.LR * optim_cfg.BASE_LR_MULT}, {"params": new_params}]

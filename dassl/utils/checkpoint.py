@@ -69,7 +69,7 @@ def _strip_module(state_dict: Mapping[str, Tensor]) -> "OrderedDict[str, Tensor]
 def load_checkpoint(fpath: str) -> dict[str, Any]:
     """Reads a checkpoint onto the CPU without running code from the file.
 
-    Checkpoints of Dassl runs with warm-up hold a whole scheduler object: such entries are left out with a warning.
+    Dassl's checkpoints of runs with warm-up hold a whole scheduler object: it is left out with a warning.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -81,12 +81,14 @@ def load_checkpoint(fpath: str) -> dict[str, Any]:
         raise FileNotFoundError(f'File is not found at "{fpath}"')
     try:
         return torch.load(fpath, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except pickle.UnpicklingError as error:
         checkpoint = _load_without_objects(fpath, error)
+    except Exception as error:
+        raise _damaged(fpath, error) from error
     left_out = [key for key, value in checkpoint.items() if _holds_object(value)]
     if "state_dict" in left_out:
         raise ValueError(
-            f'"{fpath}": its state_dict holds Python objects, not only tensors; it is not loaded'
+            f'the state_dict of "{fpath}" holds Python objects besides tensors; it is not loaded'
         )
     for key in left_out:
         logger.warning('"%s" holds pickled Python objects under "%s"; they are left out', fpath, key)
@@ -109,7 +111,7 @@ class _Object:
 
 
 class _InertUnpickler(pickle.Unpickler):
-    """Rebuilds tensors and plain containers; any other class or function of the file becomes an ``_Object``."""
+    """Rebuilds tensors and plain containers; any other class or function becomes an ``_Object``."""
 
     ALLOWED = {
         ("collections", "OrderedDict"),
@@ -130,14 +132,18 @@ def _load_without_objects(fpath: str, error: Exception) -> dict[str, Any]:
     try:
         checkpoint = torch.load(fpath, map_location="cpu", weights_only=False, pickle_module=module)
     except Exception:
-        checkpoint = None
+        raise _damaged(fpath, error) from error
     if not isinstance(checkpoint, dict):
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f'"{fpath}" ({os.path.getsize(fpath):,} bytes) is cut off or not a checkpoint: {reason}; '
-            "delete it, then fetch or make it again"
-        ) from error
+        raise _damaged(fpath, error) from error
     return checkpoint
+
+
+def _damaged(fpath: str, error: Exception) -> ValueError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ValueError(
+        f'"{fpath}" ({os.path.getsize(fpath):,} bytes) is cut off or not a checkpoint: {reason}; '
+        "delete it, then fetch or make it again"
+    )
 
 
 def _holds_object(value: Any) -> bool:
@@ -155,15 +161,14 @@ def load_state_dict_strictly(model: nn.Module, state_dict: Mapping[str, Tensor],
         ValueError: tensors are missing, unexpected or of another shape; names them and ``source``.
     """
     wanted = model.state_dict()
-    shapes = {
-        name: (tuple(wanted[name].shape), tuple(state_dict[name].shape))
-        for name in wanted
-        if name in state_dict
-    }
     problems = {
         "missing": [name for name in wanted if name not in state_dict],
         "unexpected": [name for name in state_dict if name not in wanted],
-        "of another shape": [f"{name} {b} instead of {a}" for name, (a, b) in shapes.items() if a != b],
+        "of another shape": [
+            f"{name} {tuple(state_dict[name].shape)} instead of {tuple(tensor.shape)}"
+            for name, tensor in wanted.items()
+            if name in state_dict and state_dict[name].shape != tensor.shape
+        ],
     }
     text = "; ".join(f"{len(names)} {what}: {', '.join(names)}" for what, names in problems.items() if names)
     if text:
@@ -189,7 +194,7 @@ def resume_from_checkpoint(
     optimizer: Optimizer | None = None,
     scheduler: LRScheduler | None = None,
 ) -> int:
-    """Loads the checkpoint last saved in ``fdir`` and returns the number of epochs it has been trained for."""
+    """Loads the checkpoint last saved in ``fdir``; returns the number of epochs it was trained for."""
     path = last_checkpoint(fdir)
     if path is None:
         raise FileNotFoundError(f'File is not found at "{os.path.join(fdir, "checkpoint")}"')
@@ -212,7 +217,7 @@ def resume_from_checkpoint(
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
-    """Loads those tensors of a checkpoint or state dict whose name and shape the model has; reports the others."""
+    """Loads those tensors of a file whose name and shape the model has; reports the others."""
     checkpoint = load_checkpoint(weight_path)
     found = _strip_module(checkpoint.get("state_dict", checkpoint))
     own = model.state_dict()

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 
 class _Tee:
-    """Writes to a console and to a file; the file is flushed at each newline, so a killed run loses no line."""
+    """Writes to a console and to a file; the file is flushed at each newline: a killed run loses no line."""
 
     def __init__(self, console: TextIO, path: str) -> None:
         self.console = console
@@ -41,8 +41,8 @@ def setup_logger(output: str | None = None) -> None:
     """Shows log messages from INFO up on stdout and keeps all of stdout in a file. May be called again.
 
     Args:
-        output: a folder, which gets ``log.txt``, or the path of a ``.txt`` or ``.log`` file. If the file exists
-            its name gets the date and time appended. None: no file.
+        output: a folder, which gets ``log.txt``, or the path of a ``.txt`` or ``.log`` file. If the file
+            exists the date and time are appended to its name. None: no file.
     """
     root = logging.getLogger()
     root.setLevel(logging.INFO)

@@ -51,9 +51,7 @@ class MetricMeter:
         if input_dict is None:
             return
         if not isinstance(input_dict, dict):
-            raise TypeError(
-                f"a trainer's loss summary must be a dictionary, but got {type(input_dict).__name__}"
-            )
+            raise TypeError(f"the loss summary must be a dictionary, but is a {type(input_dict).__name__}")
         for name, value in input_dict.items():
             self.meters[name].update(value)
 

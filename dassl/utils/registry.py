@@ -20,7 +20,7 @@ class Registry:
         self._obj_map: dict[str, Any] = {}
 
     def register(self, obj: Any = None, force: bool = False) -> Any:
-        """Registers ``obj``, or returns a decorator that does; ``force`` replaces an object of the same name."""
+        """Registers ``obj``, or returns a decorator that does; ``force`` replaces one of the same name."""
         if obj is None:
             return self._decorator(force)
         name = obj.__name__

@@ -23,13 +23,13 @@ def mix_seed(*parts: int) -> int:
 
 
 def get_rng_state() -> dict[str, Any]:
-    """State of all generators of this process, as plain data that ``torch.load(weights_only=True)`` accepts."""
+    """State of this process's generators, as data that ``torch.load(weights_only=True)`` accepts."""
     name, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
         "numpy": (name, keys.tolist(), *rest),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
     }
 
 

@@ -138,7 +138,7 @@ def build_transform(
             )
         if choice not in AVAI_CHOICES:
             raise ValueError(
-                f'transform "{choice}" of INPUT.TRANSFORMS is unknown; set it to some of {", ".join(AVAI_CHOICES)}'
+                f'INPUT.TRANSFORMS: "{choice}" is unknown; choose among {", ".join(AVAI_CHOICES)}'
             )
     build = _build_transform_train if is_train else _build_transform_test
     return build(cfg.INPUT, set(choices), interpolation_mode(cfg))

@@ -1,0 +1,135 @@
+"""Checkpoints of dassl/: written whole or not at all, read without running code, loaded strictly."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dassl.utils import load_checkpoint, load_pretrained_weights, resume_from_checkpoint, save_checkpoint
+
+
+def checkpoint_of(model: nn.Module, **entries: Any) -> dict[str, Any]:
+    empty = {"epoch": 3, "optimizer": None, "scheduler": None, "val_result": None}
+    return {"state_dict": model.state_dict(), **empty, **entries}
+
+
+def test_saved_checkpoint_comes_back_without_module_prefix(tmp_path: Path) -> None:
+    model = nn.Sequential()
+    model.module = nn.Linear(2, 3)
+    save_checkpoint(checkpoint_of(model), str(tmp_path), is_best=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "checkpoint",
+        "model-best.pth.tar",
+        "model.pth.tar-3",
+    ]
+    plain = nn.Linear(2, 3)
+    assert resume_from_checkpoint(str(tmp_path), plain) == 3
+    assert torch.equal(plain.weight, model.module.weight)
+
+
+def test_a_failing_write_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = nn.Linear(2, 3)
+    save_checkpoint(checkpoint_of(model), str(tmp_path))
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def fail_halfway(state: Any, file: Any) -> None:
+        file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail_halfway)
+    for epoch in (3, 4):
+        with pytest.raises(OSError, match="No space left"):
+            save_checkpoint(checkpoint_of(model, epoch=epoch), str(tmp_path))
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_missing_and_damaged_checkpoints_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match='File is not found at ".*gone"'):
+        load_checkpoint(str(tmp_path / "gone"))
+    with pytest.raises(FileNotFoundError, match='File is not found at ".*checkpoint"'):
+        resume_from_checkpoint(str(tmp_path), nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="File path is None"):
+        load_checkpoint(None)
+    path = tmp_path / "model.pth.tar-3"
+    torch.save(checkpoint_of(nn.Linear(20, 20)), path)
+    whole = path.read_bytes()
+    for content in (whole[:1000], whole[: len(whole) // 2], b"", b"<html>quota exceeded</html>"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="model.pth.tar-3.*cut off or not a checkpoint"):
+            load_checkpoint(str(path))
+
+
+class Scheduler:
+    """Stands for the schedule object that Dassl pickles under warm-up."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+        self.history = {"a": [1, np.float64(2.0)]}
+
+
+def test_published_checkpoints_with_pickled_objects_load_without_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = nn.Linear(2, 3)
+    optim = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.ones(1, 2)).sum().backward()
+    optim.step()
+    state = checkpoint_of(
+        model,
+        optimizer=optim.state_dict(),
+        scheduler={"successor": Scheduler(optim), "last_epoch": 1},
+        val_result=np.float64(50.0),
+    )
+    torch.save(state, tmp_path / "model.pth.tar-3")
+    (tmp_path / "checkpoint").write_text("model.pth.tar-3\n")
+    loaded = load_checkpoint(str(tmp_path / "model.pth.tar-3"))
+    assert torch.equal(loaded["state_dict"]["weight"], model.weight)
+    assert loaded["epoch"] == 3
+    assert "scheduler" not in loaded
+    assert torch.equal(
+        loaded["optimizer"]["state"][0]["momentum_buffer"], optim.state[model.weight]["momentum_buffer"]
+    )
+    assert 'holds pickled Python objects under "scheduler"' in caplog.text
+    sched = torch.optim.lr_scheduler.StepLR(optim, 1)
+    with pytest.raises(ValueError, match="training cannot continue from .*no scheduler state"):
+        resume_from_checkpoint(str(tmp_path), model, optim, sched)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, ("evil-was-here", "w"))
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {"weight": Evil()}}, "one.pth")
+    with pytest.raises(ValueError, match="holds Python objects"):
+        load_checkpoint("one.pth")
+    torch.save({"state_dict": {}, "extra": Evil()}, "two.pth")
+    assert load_checkpoint("two.pth") == {"state_dict": {}}
+    Path("three.pth").write_bytes(pickle.dumps(Evil(), protocol=2))
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        load_checkpoint("three.pth")
+    assert not Path("evil-was-here").exists()
+
+
+def test_pretrained_weights_load_where_they_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    model, other = nn.Linear(2, 3), nn.Linear(2, 3)
+    path = str(tmp_path / "weights.pth")
+    torch.save({"state_dict": {"module.weight": other.weight.data, "bias": torch.zeros(9)}}, path)
+    bias = model.bias.clone()
+    load_pretrained_weights(model, path)
+    assert torch.equal(model.weight, other.weight)
+    assert torch.equal(model.bias, bias)
+    assert f"Successfully loaded pretrained weights from {path}" in caplog.messages
+    assert "Layers discarded due to unmatched keys or size: ['bias']" in caplog.messages
+    torch.save({"nothing": torch.zeros(1)}, path)
+    with pytest.warns(UserWarning, match=r"Cannot load .* \(check the key names manually\)"):
+        load_pretrained_weights(model, path)

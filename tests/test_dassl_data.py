@@ -1,0 +1,290 @@
+"""Data sets, few-shot draws, samplers, transforms and loaders of dassl/."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms as T
+
+from dassl.data import DataManager, DatasetWrapper
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+from dassl.data.samplers import build_sampler
+from dassl.data.transforms import INTERPOLATION_MODES, build_transform
+from tests.test_dassl_toy import toy_cfg
+
+
+def data(*labels: int, domains: Any = None) -> list[Datum]:
+    domains = domains or [0] * len(labels)
+    return [
+        Datum(f"{i}.png", label, domain, f"class {label}")
+        for i, (label, domain) in enumerate(zip(labels, domains, strict=True))
+    ]
+
+
+def test_a_datum_does_not_touch_the_disk_and_checks_types() -> None:
+    datum = Datum("/not/there.png", np.int64(3), classname="ant")
+    assert (datum.impath, datum.label, datum.domain, datum.classname) == ("/not/there.png", 3, 0, "ant")
+    assert type(datum.label) is int
+    for wrong in ({"impath": 3}, {"impath": "a", "label": "3"}, {"impath": "a", "classname": None}):
+        with pytest.raises(TypeError, match="must be"):
+            Datum(**wrong)
+
+
+def test_classes_are_those_of_the_training_list() -> None:
+    dataset = DatasetBase(train_x=data(2, 0, 2), test=data(0))
+    assert dataset.num_classes == 3
+    assert dataset.lab2cname == {0: "class 0", 2: "class 2"}
+    assert dataset.classnames == ["class 0", "class 2"]
+    assert dataset.val is None
+    with pytest.raises(ValueError, match="no training images"):
+        DatasetBase(train_x=[], test=data(0))
+
+
+def test_few_shot_draw_of_small_classes() -> None:
+    dataset = DatasetBase(train_x=data(1, 1, 1, 0))
+    assert dataset.generate_fewshot_dataset(dataset.train_x) is dataset.train_x
+    drawn = dataset.generate_fewshot_dataset(dataset.train_x, num_shots=2)
+    assert [item.label for item in drawn] == [1, 1, 0]
+    repeated = dataset.generate_fewshot_dataset(dataset.train_x, num_shots=2, repeat=True)
+    assert [item.label for item in repeated] == [1, 1, 0, 0]
+    one, two = dataset.generate_fewshot_dataset(dataset.train_x, dataset.train_x, num_shots=1)
+    assert len(one) == len(two) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("caltech101", "Caltech101"),
+        ("dtd", "DescribableTextures"),
+        ("eurosat", "EuroSAT"),
+        ("oxford_flowers", "OxfordFlowers"),
+    ],
+)
+def test_few_shot_draws_are_coops(assets: Path, name: str, file: str) -> None:
+    split = json.loads((assets / "real" / "splits" / f"split_zhou_{file}.json").read_text())
+    golden = json.loads((assets / "goldens" / "fewshot" / f"{name}.json").read_text())
+    train, val = ([Datum(*item[:2], classname=item[2]) for item in split[part]] for part in ("train", "val"))
+    base = DatasetBase(train_x=train, val=val)
+    for seed in (1, 2, 3):
+        for shots in (1, 2, 4, 8, 16):
+            random.seed(seed)
+            drawn = base.generate_fewshot_dataset(train, num_shots=shots)
+            drawn_val = base.generate_fewshot_dataset(val, num_shots=min(shots, 4))
+            expected = golden[f"seed{seed}"][str(shots)]
+            assert [item.impath for item in drawn] == expected["train"]
+            assert [item.impath for item in drawn_val] == expected["val"]
+
+
+def test_samplers_cover_what_they_promise() -> None:
+    source = data(*[0] * 5 + [1] * 7 + [2] * 3, domains=[0, 1, 2] * 5)
+    assert list(build_sampler("SequentialSampler", data_source=source)) == list(range(15))
+    assert sorted(build_sampler("RandomSampler", data_source=source)) == list(range(15))
+    by_domain = build_sampler("SeqDomainSampler", data_source=source)
+    assert [source[i].domain for i in by_domain] == sorted(item.domain for item in source)
+
+    domains = build_sampler("RandomDomainSampler", data_source=source, batch_size=6)
+    order = list(domains)
+    assert len(order) == len(domains) == 12
+    for start in (0, 6):
+        assert sorted(source[i].domain for i in order[start : start + 6]) == [0, 0, 1, 1, 2, 2]
+
+    classes = build_sampler("RandomClassSampler", data_source=source, batch_size=8, n_ins=4)
+    order = list(classes)
+    assert len(order) == len(classes) >= 8
+    for start in range(0, len(order), 8):
+        labels = [source[i].label for i in order[start : start + 8]]
+        assert sorted(labels.count(label) for label in set(labels)) == [4, 4]
+
+
+@pytest.mark.parametrize("kind", ["RandomSampler", "RandomDomainSampler", "RandomClassSampler"])
+def test_told_the_epoch_a_sampler_depends_on_nothing_else(kind: str) -> None:
+    source = data(*[0, 1] * 20, domains=[0, 0, 1, 1] * 10)
+
+    def order(epoch: int, seed: int) -> list[int]:
+        sampler = build_sampler(kind, data_source=source, batch_size=4, n_ins=2)
+        sampler.set_epoch(epoch, seed)
+        state = torch.get_rng_state(), random.getstate()
+        first = list(sampler)
+        assert torch.equal(state[0], torch.get_rng_state())
+        assert state[1] == random.getstate()
+        return first
+
+    assert order(3, 1) == order(3, 1)
+    assert order(3, 1) != order(4, 1)
+    assert order(3, 1) != order(3, 2)
+
+
+def test_sampler_mistakes_are_named() -> None:
+    with pytest.raises(ValueError, match=r"got \[Random\]"):
+        build_sampler("Random", data_source=data(0))
+    with pytest.raises(ValueError, match="N_INS is 16"):
+        build_sampler("RandomClassSampler", data_source=data(0), batch_size=8)
+    with pytest.raises(ValueError, match="asks for 4 classes"):
+        build_sampler("RandomClassSampler", data_source=data(0, 0), batch_size=8, n_ins=2)
+    with pytest.raises(ValueError, match="multiple of the 3 domains"):
+        build_sampler("RandomDomainSampler", data_source=data(0, 0, 0, domains=[0, 1, 2]), batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    pixels = torch.randint(0, 256, (37, 53, 3), generator=torch.Generator().manual_seed(0))
+    return Image.fromarray(pixels.to(torch.uint8).numpy())
+
+
+def test_transforms_are_torchvisions_bit_for_bit(picture: Image.Image, tmp_path: Path) -> None:
+    cfg = toy_cfg(tmp_path, tmp_path)
+    cubic = T.InterpolationMode.BICUBIC
+    tail = [T.ToTensor(), T.Normalize(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD)]
+    test = T.Compose([T.Resize(8, interpolation=cubic), T.CenterCrop((8, 8)), *tail])
+    assert torch.equal(build_transform(cfg, is_train=False)(picture), test(picture))
+    crop = T.RandomResizedCrop((8, 8), scale=(0.08, 1.0), interpolation=cubic)
+    train = T.Compose([crop, T.RandomHorizontalFlip(), *tail])
+    torch.manual_seed(5)
+    expected = train(picture)
+    torch.manual_seed(5)
+    assert torch.equal(build_transform(cfg, is_train=True)(picture), expected)
+
+
+def test_every_transform_gives_a_tensor_of_the_size(picture: Image.Image, tmp_path: Path) -> None:
+    cfg = toy_cfg(tmp_path, tmp_path, "INPUT.GB_K", 3, "INPUT.CUTOUT_LEN", 4)
+    names = "center_crop random_translation random_crop random_resized_crop imagenet_policy cifar10_policy "
+    names += "svhn_policy randaugment colorjitter randomgrayscale gaussian_blur cutout instance_norm "
+    names += "gaussian_noise"
+    for name in names.split():
+        for is_train in (True, False):
+            tensor = build_transform(cfg, is_train=is_train, choices=[name])(picture)
+            assert tensor.shape == (3, 8, 8), name
+    assert list(INTERPOLATION_MODES) == ["bilinear", "bicubic", "nearest"]
+
+
+def test_transform_mistakes_are_named(tmp_path: Path) -> None:
+    cfg = toy_cfg(tmp_path, tmp_path)
+    with pytest.raises(ValueError, match='"flip" is unknown; choose among random_flip'):
+        build_transform(cfg, choices=["flip"])
+    with pytest.raises(ValueError, match='"randaugment2".* is not supported'):
+        build_transform(cfg, choices=["randaugment2"])
+    cfg.INPUT.INTERPOLATION = "cubic"
+    with pytest.raises(ValueError, match='INPUT.INTERPOLATION is "cubic"'):
+        build_transform(cfg)
+    cfg.INPUT.NO_TRANSFORM = True
+    assert build_transform(cfg) is None
+
+
+def test_an_item_depends_on_seed_epoch_and_index_alone(tmp_path: Path) -> None:
+    manager = DataManager(toy_cfg(tmp_path, tmp_path))
+    dataset = manager.train_loader_x.dataset
+    state = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    manager.set_epoch(3)
+    images = [dataset[i]["img"] for i in range(15)]
+    manager.set_epoch(4)
+    other = dataset[2]["img"]
+    manager.set_epoch(3)
+    assert torch.equal(dataset[2]["img"], images[2])
+    assert not torch.equal(other, images[2])
+    assert torch.equal(state[0], torch.get_rng_state())
+    assert state[1:] == (random.getstate(), np.random.get_state()[1].tolist())
+    manager.data_seed = 2
+    manager.set_epoch(3)
+    assert not torch.equal(dataset[2]["img"], images[2])
+
+
+def test_loaders_leave_torchs_generator_alone(tmp_path: Path) -> None:
+    manager = DataManager(toy_cfg(tmp_path, tmp_path))
+    state = torch.get_rng_state()
+    for loader in (manager.train_loader_x, manager.val_loader, manager.test_loader):
+        list(loader)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_living_workers_see_the_next_epoch(tmp_path: Path) -> None:
+    batches = []
+    for workers in (0, 2):
+        manager = DataManager(toy_cfg(tmp_path, tmp_path, "DATALOADER.NUM_WORKERS", workers))
+        for epoch in (0, 1, 2):
+            manager.set_epoch(epoch)
+            batches.append(torch.stack([batch["img"] for batch in manager.train_loader_x]))
+    for epoch in (0, 1, 2):
+        assert torch.equal(batches[epoch], batches[epoch + 3])
+    assert not torch.equal(batches[0], batches[1])
+
+
+def test_a_wrapper_that_was_not_told_the_epoch_draws_as_usual(tmp_path: Path) -> None:
+    cfg = toy_cfg(tmp_path, tmp_path)
+    train = DataManager(cfg).dataset.train_x
+    wrapper = DatasetWrapper(cfg, train, transform=build_transform(cfg), is_train=True)
+    assert not torch.equal(wrapper[0]["img"], wrapper[0]["img"])
+
+
+def test_items_of_a_wrapper(tmp_path: Path) -> None:
+    cfg = toy_cfg(tmp_path, tmp_path, "DATALOADER.RETURN_IMG0", True)
+    train = DataManager(cfg).dataset.train_x
+    plain = DatasetWrapper(cfg, train)[4]
+    assert list(plain) == ["label", "domain", "impath", "index", "img", "img0"]
+    assert (plain["label"], plain["domain"], plain["index"]) == (0, 0, 4)
+    assert plain["img"].mode == "RGB"
+    assert plain["img0"].shape == (3, 8, 8)
+    two = DatasetWrapper(cfg, train, transform=[T.ToTensor(), T.Grayscale()])[0]
+    assert two["img"].shape == (3, 20, 24)
+    assert two["img2"].mode == "L"
+    cfg.DATALOADER.K_TRANSFORMS = 3
+    views = DatasetWrapper(cfg, train, transform=build_transform(cfg), is_train=True)
+    views.set_epoch(0, 1)
+    assert len(views[0]["img"]) == 3
+    assert not torch.equal(views[0]["img"][0], views[0]["img"][1])
+    with pytest.raises(ValueError, match="K_TRANSFORMS is 3"):
+        DatasetWrapper(cfg, train, is_train=True)
+
+
+class OwnWrapper(torch.utils.data.Dataset):
+    """A user's wrapper that knows nothing of epochs."""
+
+    def __init__(self, cfg: Any, data_source: Any, transform: Any = None, is_train: bool = False) -> None:
+        self.data_source = data_source
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def __getitem__(self, idx: int) -> dict[str, Any]:
+        return {"img": torch.rand(2), "label": self.data_source[idx].label}
+
+
+def test_own_wrappers_and_transforms_are_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    cfg = toy_cfg(tmp_path, tmp_path, "DATALOADER.NUM_WORKERS", 1)
+    manager = DataManager(cfg, T.ToTensor(), T.ToTensor(), dataset_wrapper=OwnWrapper)
+    manager.set_epoch(1)
+    assert next(iter(manager.train_loader_x))["img"].shape == (5, 2)
+    assert "* Using custom transform for training" in caplog.messages
+    assert "Building transform_train" not in caplog.messages
+
+
+def test_the_last_batch_is_dropped_only_if_there_is_another(tmp_path: Path) -> None:
+    for batch_size, batches in ((4, 3), (15, 1), (16, 1)):
+        cfg = toy_cfg(tmp_path, tmp_path, "DATALOADER.TRAIN_X.BATCH_SIZE", batch_size)
+        assert len(DataManager(cfg).train_loader_x) == batches
+    assert len(DataManager(toy_cfg(tmp_path, tmp_path)).test_loader) == 3
+
+
+def test_missing_and_broken_images_are_named(tmp_path: Path) -> None:
+    cfg = toy_cfg(tmp_path, tmp_path)
+    train = DataManager(cfg).dataset.train_x
+    path = Path(train[1].impath)
+    path.write_bytes(path.read_bytes()[:200])
+    wrapper = DatasetWrapper(cfg, [*train, Datum("gone.png")])
+    with pytest.raises(OSError, match=path.name):
+        wrapper[1]
+    with pytest.raises(FileNotFoundError, match="gone.png"):
+        wrapper[15]
+
+
+def test_an_empty_test_split_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DATASET_REGISTRY._obj_map, "ToyShapes", lambda cfg: DatasetBase(train_x=data(0, 1)))
+    with pytest.raises(ValueError, match="ToyShapes has no test images"):
+        DataManager(toy_cfg(tmp_path, tmp_path))
+    with pytest.raises(ValueError, match=r"do you mean \[ToyShapes\]"):
+        DataManager(toy_cfg(tmp_path, tmp_path, "DATASET.NAME", "ToyShape"))

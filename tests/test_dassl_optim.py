@@ -1,0 +1,152 @@
+"""Optimisers and learning-rate schedules of dassl/."""
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from dassl.config import get_cfg_default
+from dassl.optim import build_lr_scheduler, build_optimizer
+
+
+def optim_cfg(**keys: Any) -> CfgNode:
+    cfg = get_cfg_default().OPTIM
+    cfg.update(NAME="sgd", LR=0.1, LR_SCHEDULER="cosine")
+    cfg.update(keys)
+    return cfg
+
+
+def rates(cfg: CfgNode, epochs: int, resume_at: int = -1) -> list[float]:
+    """Learning rate in each epoch; at ``resume_at`` everything goes through a file into new objects."""
+    model = nn.Linear(1, 1)
+    optim = build_optimizer(model, cfg)
+    sched = build_lr_scheduler(optim, cfg)
+    used = []
+    for epoch in range(epochs):
+        if epoch == resume_at:
+            file = io.BytesIO()
+            torch.save([optim.state_dict(), sched.state_dict()], file)
+            file.seek(0)
+            optim_state, sched_state = torch.load(file, weights_only=True)
+            optim = build_optimizer(model, cfg)
+            sched = build_lr_scheduler(optim, cfg)
+            optim.load_state_dict(optim_state)
+            sched.load_state_dict(sched_state)
+        used.append(optim.param_groups[0]["lr"])
+        assert sched.get_last_lr() == used[-1:]
+        optim.step()
+        sched.step()
+    return used
+
+
+def test_rates_are_those_of_the_published_configurations(assets: Path) -> None:
+    goldens = json.loads((assets / "goldens" / "lr_schedules.json").read_text())
+    del goldens["_note"]
+    assert len(goldens) == 10
+    for name, golden in goldens.items():
+        expected = golden["lr_used_in_epoch_1..N"]
+        cfg = optim_cfg(
+            LR=golden["sgd"]["initial_lr"],
+            MAX_EPOCH=len(expected),
+            WARMUP_EPOCH=1 if expected[0] == 1e-5 else 0,
+            WARMUP_TYPE="constant",
+        )
+        assert rates(cfg, len(expected)) == pytest.approx(expected, rel=1e-9, abs=1e-15), name
+        optim = build_optimizer(nn.Linear(1, 1), cfg)
+        for key in ("momentum", "dampening", "weight_decay", "nesterov"):
+            assert optim.param_groups[0][key] == golden["sgd"][key]
+
+
+def test_warm_up_and_steps() -> None:
+    linear = optim_cfg(WARMUP_EPOCH=4, WARMUP_TYPE="linear", MAX_EPOCH=10)
+    cosine = [0.05 * (1 + math.cos(math.pi * e / 10)) for e in range(10)]
+    assert rates(linear, 10) == pytest.approx([1e-5, 0.025, 0.05, 0.075, *cosine[:6]])
+    linear.WARMUP_RECOUNT = False
+    shares = [0.1 * cosine[e] / cosine[4] for e in range(4, 10)]
+    assert rates(linear, 10) == pytest.approx([1e-5, 0.025, 0.05, 0.075, *shares])
+    single = optim_cfg(LR_SCHEDULER="single_step", STEPSIZE=(9, 2), MAX_EPOCH=5)
+    assert rates(single, 5) == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
+    single.STEPSIZE = (-1,)
+    assert rates(single, 5) == pytest.approx([0.1] * 5)
+    multi = optim_cfg(LR_SCHEDULER="multi_step", STEPSIZE=(1, 3), WARMUP_EPOCH=1, WARMUP_TYPE="constant")
+    assert rates(multi, 6) == pytest.approx([1e-5, 0.1, 0.01, 0.01, 0.001, 0.001])
+    multi.WARMUP_RECOUNT = False
+    assert rates(multi, 5) == pytest.approx([1e-5, 0.1, 0.1, 0.01, 0.01])
+    only = optim_cfg(WARMUP_EPOCH=3, WARMUP_RECOUNT=False, MAX_EPOCH=3)
+    assert rates(only, 3) == pytest.approx([1e-5, 0.1 / 3, 0.2 / 3])
+
+
+@pytest.mark.parametrize("resume_at", [1, 2, 3, 5])
+@pytest.mark.parametrize("recount", [True, False])
+def test_a_resumed_schedule_goes_on_exactly(resume_at: int, recount: bool) -> None:
+    cfg = optim_cfg(WARMUP_EPOCH=3, WARMUP_TYPE="linear", WARMUP_RECOUNT=recount, MAX_EPOCH=8)
+    assert rates(cfg, 8, resume_at) == rates(cfg, 8)
+
+
+def test_the_state_of_dassls_own_schedule_is_understood() -> None:
+    cfg = optim_cfg(MAX_EPOCH=6)
+    optim = build_optimizer(nn.Linear(1, 1), cfg)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optim, 6.0)
+    for _ in range(2):
+        optim.step()
+        theirs.step()
+    ours = build_lr_scheduler(build_optimizer(nn.Linear(1, 1), cfg), cfg)
+    ours.load_state_dict(theirs.state_dict())
+    ours.optimizer.load_state_dict(optim.state_dict())
+    for scheduler in (theirs, ours):
+        scheduler.optimizer.step()
+        scheduler.step()
+    assert ours.get_last_lr() == pytest.approx(theirs.get_last_lr(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "settings"),
+    [
+        ("adam", torch.optim.Adam, {"betas": (0.8, 0.99), "amsgrad": False}),
+        ("amsgrad", torch.optim.Adam, {"betas": (0.8, 0.99), "amsgrad": True}),
+        ("adamw", torch.optim.AdamW, {"betas": (0.8, 0.99)}),
+        ("radam", torch.optim.RAdam, {"betas": (0.8, 0.99)}),
+        ("sgd", torch.optim.SGD, {"momentum": 0.7, "dampening": 0, "nesterov": True}),
+        ("rmsprop", torch.optim.RMSprop, {"momentum": 0.7, "alpha": 0.9}),
+    ],
+)
+def test_optimisers(name: str, kind: type, settings: dict[str, Any]) -> None:
+    cfg = optim_cfg(
+        NAME=name, ADAM_BETA1=0.8, ADAM_BETA2=0.99, MOMENTUM=0.7, SGD_NESTEROV=True, RMSPROP_ALPHA=0.9
+    )
+    optim = build_optimizer(nn.Linear(2, 2), cfg)
+    assert type(optim) is kind
+    group = optim.param_groups[0]
+    settings = {"lr": 0.1, "weight_decay": 5e-4, **settings}
+    assert {key: group[key] for key in settings} == settings
+
+
+def test_parameter_groups_and_staged_rates() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3))
+    groups = [{"params": model[0].parameters(), "lr": 0.5}]
+    assert [g["lr"] for g in build_optimizer(model, optim_cfg(), param_groups=groups).param_groups] == [0.5]
+    assert len(build_optimizer(model[1].parameters(), optim_cfg()).param_groups[0]["params"]) == 2
+    staged = build_optimizer(model, optim_cfg(STAGED_LR=True, NEW_LAYERS=("1",), BASE_LR_MULT=0.5))
+    assert [g["lr"] for g in staged.param_groups] == [0.05, 0.1]
+    assert [p.shape[0] for g in staged.param_groups for p in g["params"]] == [2, 2, 3, 3]
+
+
+def test_mistakes_are_named() -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match='OPTIM.NAME is "lion"; set it to one of adam'):
+        build_optimizer(model, optim_cfg(NAME="lion"))
+    with pytest.raises(ValueError, match="choose among the model's children"):
+        build_optimizer(model, optim_cfg(STAGED_LR=True, NEW_LAYERS="head"))
+    with pytest.raises(TypeError, match="STAGED_LR needs a module"):
+        build_optimizer(model.parameters(), optim_cfg(STAGED_LR=True, NEW_LAYERS="0"))
+    optim = build_optimizer(model, optim_cfg())
+    with pytest.raises(ValueError, match='LR_SCHEDULER is "linear"'):
+        build_lr_scheduler(optim, optim_cfg(LR_SCHEDULER="linear"))
+    with pytest.raises(ValueError, match='WARMUP_TYPE is "cosine"'):
+        build_lr_scheduler(optim, optim_cfg(WARMUP_TYPE="cosine"))

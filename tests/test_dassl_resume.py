@@ -1,0 +1,240 @@
+"""A run that is cut and started again ends like the run that was not cut."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.test_dassl_toy import OldStyle, same, toy_trainer, weights
+
+PLACES = [
+    "epoch 0 batch 1",
+    "epoch 0 after after_epoch",
+    "epoch 1 saving",
+    "epoch 1 before after_epoch",
+    "epoch 2 batch 1",
+    "epoch 3 after after_epoch",
+    "after after_train",
+]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of data and of two runs that were not cut: ``last`` and ``best``."""
+    folder = tmp_path_factory.mktemp("whole")
+    toy_trainer(folder, folder / "last").train()
+    toy_trainer(folder, folder / "best", "TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", 1).train()
+    return folder
+
+
+def train_in_subprocess(data: Path, output: Path, place: str, *opts: Any) -> int:
+    command = [sys.executable, "-m", "tests.test_dassl_toy", data, output, place, *opts]
+    return subprocess.run([str(part) for part in command], cwd=ROOT, stdout=subprocess.DEVNULL).returncode
+
+
+@pytest.mark.parametrize(("place", "workers"), [("epoch 2 batch 1", 2), ("epoch 0 after after_epoch", 0)])
+def test_killed_in_its_process_a_run_still_ends_the_same(
+    whole: Path, tmp_path: Path, place: str, workers: int
+) -> None:
+    opts = ["DATALOADER.NUM_WORKERS", workers]
+    assert train_in_subprocess(whole, tmp_path, place, *opts) == -9
+    log = (tmp_path / "log.txt").read_text()
+    assert log.endswith("\n")
+    assert f"epoch [{3 if 'batch' in place else 1}/4]" in log.splitlines()[-1]  # nothing lost
+    toy_trainer(whole, tmp_path, *opts).train()
+    assert same(weights(tmp_path), weights(whole / "last"))
+    assert not list(tmp_path.glob("resume*"))
+
+
+class Cut(Exception):
+    pass
+
+
+def cut_at(place: str) -> Any:
+    """A trainer that raises at ``place``, as ``Killed`` of the toy module kills its process there."""
+    from tests import test_dassl_toy
+
+    def reached(self: Any, here: str) -> None:
+        if here == place:
+            raise Cut
+
+    return type("OldStyle", (test_dassl_toy.Killed,), {"reached": reached, "kill_at": place})
+
+
+@pytest.mark.parametrize("kind", ["last", "best"])
+@pytest.mark.parametrize("place", PLACES)
+def test_cut_anywhere_a_run_still_ends_the_same(
+    whole: Path, tmp_path: Path, kind: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opts = [] if kind == "last" else ["TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", 1]
+    from dassl.engine import TRAINER_REGISTRY
+
+    with monkeypatch.context() as patch:
+        patch.setitem(TRAINER_REGISTRY._obj_map, "OldStyle", cut_at(place))
+        with pytest.raises(Cut):
+            toy_trainer(whole, tmp_path, *opts).train()
+    torch.rand(7)
+    toy_trainer(whole, tmp_path, *opts).train()
+
+    def files(folder: Path) -> set[str]:
+        return {
+            str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and "events" not in p.name
+        }
+
+    assert files(tmp_path) == files(whole / kind)
+    for name in files(tmp_path) - {"toy_head/checkpoint"}:
+        one, other = (torch.load(folder / name, weights_only=True) for folder in (tmp_path, whole / kind))
+        assert same(one["state_dict"], other["state_dict"]), name
+        assert one["val_result"] == other["val_result"]
+        assert one["epoch"] == other["epoch"]
+        assert one["scheduler"] == other["scheduler"]
+
+
+def test_resume_file_holds_what_a_run_is_and_loads_without_code(tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path, tmp_path)
+    trainer.extra_state = lambda: {"seen": 3}
+    trainer.epoch = 1
+    trainer.save_resume()
+    state = torch.load(tmp_path / "resume.pth.tar", weights_only=True)
+    assert state["epoch"] == 2
+    assert state["extra"] == {"seen": 3}
+    assert state["data_seed"] == 1
+    assert "LR_SCHEDULER: cosine" in state["cfg"]
+    assert set(state["models"]["toy_head"]) == {"model", "optimizer", "scheduler"}
+    assert set(state["rng"]) == {"python", "numpy", "torch", "cuda"}
+
+
+def cut_in_epoch_3(data: Path, output: Path, monkeypatch: pytest.MonkeyPatch, *opts: Any) -> None:
+    trainer = toy_trainer(data, output, *opts)
+    step = trainer.forward_backward
+
+    def cut(batch: Any) -> Any:
+        if trainer.epoch == 2:
+            raise Cut
+        return step(batch)
+
+    trainer.forward_backward = cut
+    with pytest.raises(Cut):
+        trainer.train()
+
+
+def test_a_resumed_run_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut_in_epoch_3(tmp_path, tmp_path / "out", monkeypatch)
+    caplog.set_level("INFO")
+    caplog.clear()
+    trainer = toy_trainer(tmp_path, tmp_path / "out")
+    trainer.train()
+    text = "\n".join(caplog.messages)
+    assert (
+        f"""Found checkpoint at {tmp_path}/out (will resume training)
+Loading checkpoint from "{tmp_path}/out/resume.pth.tar"
+Loaded model weights
+Loaded optimizer
+Loaded scheduler
+Previous epoch: 2
+"""
+        in text
+    )
+    assert "epoch [2/4]" not in text
+    assert "epoch [3/4] batch [1/3]" in text
+
+
+def test_another_configuration_is_refused_unless_it_changes_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_in_epoch_3(tmp_path, tmp_path / "out", monkeypatch)
+    with pytest.raises(ValueError, match=r"resume.pth.tar.*OPTIM.LR was 0.01, is 0.5.*delete the file"):
+        toy_trainer(tmp_path, tmp_path / "out", "OPTIM.LR", 0.5).train()
+    other = tmp_path / "other"
+    trainer = toy_trainer(
+        tmp_path, other, "RESUME", str(tmp_path / "out"), "TRAIN.PRINT_FREQ", 3, "VERBOSE", False
+    )
+    trainer.train()
+    assert trainer.start_epoch == 2
+    assert (other / "toy_head" / "model.pth.tar-4").is_file()
+
+
+def test_with_the_last_checkpoint_there_a_run_only_evaluates(
+    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    toy_trainer(whole, tmp_path).train()
+    trained = weights(tmp_path)
+    caplog.set_level("INFO")
+    caplog.clear()
+    trainer = toy_trainer(whole, tmp_path)
+    trainer.train()
+    assert "Previous epoch: 4" in caplog.messages
+    assert not [message for message in caplog.messages if message.startswith(("epoch [", "Checkpoint saved"))]
+    assert trainer.evaluator.total == 9
+    assert same(trainer.model.head.state_dict(), trained)
+
+
+def test_dassls_own_checkpoints_continue_with_the_right_rates(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opts = ["TRAIN.RESUME", False, "TRAIN.CHECKPOINT_FREQ", 1]
+    rates: list[float] = []
+    cut_in_epoch_3(whole, tmp_path, monkeypatch, *opts)
+    assert not (tmp_path / "resume.pth.tar").exists()
+    trainer = toy_trainer(whole, tmp_path, *opts)
+    before_epoch = trainer.before_epoch
+    trainer.before_epoch = lambda: (rates.append(trainer.get_current_lr()), before_epoch())
+    trainer.train()
+    whole_run = torch.load(whole / "last" / "toy_head" / "model.pth.tar-4", weights_only=True)
+    cosine = [0.01 / 2 * (1 + torch.cos(torch.tensor(torch.pi * e / 4, dtype=torch.float64))) for e in (1, 2)]
+    assert rates == pytest.approx([float(rate) for rate in cosine], rel=1e-12)
+    assert trainer.sched.state_dict() == whole_run["scheduler"]
+
+
+class WithScaler(OldStyle):
+    """Counts in a scaler and in an attribute of its own."""
+
+    def build_model(self) -> None:
+        super().build_model()
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
+        self.steps = 0
+
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, Any]:
+        self.steps += 1
+        self.optim.zero_grad()
+        image, label = self.parse_batch_train(batch)
+        self.scaler.scale(torch.nn.functional.cross_entropy(self.model(image), label)).backward()
+        self.scaler.step(self.optim)
+        self.scaler.update()
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return {"scale": self.scaler.get_scale()}
+
+    def extra_state(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        self.steps = state["steps"]
+
+
+def test_scaler_and_extra_state_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dassl.engine import TRAINER_REGISTRY
+
+    monkeypatch.setitem(TRAINER_REGISTRY._obj_map, "OldStyle", WithScaler)
+    whole = toy_trainer(tmp_path, tmp_path / "whole")
+    whole.train()
+    cut_in_epoch_3(tmp_path, tmp_path / "cut", monkeypatch)
+    cut = toy_trainer(tmp_path, tmp_path / "cut")
+    cut.train()
+    assert cut.steps == whole.steps == 12
+    assert cut.scaler.state_dict() == whole.scaler.state_dict()
+    assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+
+
+def test_an_unseeded_run_keeps_its_order_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_in_epoch_3(tmp_path, tmp_path / "out", monkeypatch, "SEED", -1)
+    seed = torch.load(tmp_path / "out" / "resume.pth.tar", weights_only=True)["data_seed"]
+    trainer = toy_trainer(tmp_path, tmp_path / "out", "SEED", -1)
+    trainer.train()
+    assert trainer.dm.data_seed == seed

@@ -86,11 +86,8 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
     if told := CLASSES.search(text):
         run.classes = told[1]
     end = (RESULT if run.is_test else END_OF_TRAINING).search(text)
-    values = (
-        re.findall(rf"\* {re.escape(keyword)}: (-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)%", text[end.end() :])
-        if end
-        else []
-    )
+    number = rf"\* {re.escape(keyword)}: (-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)%"
+    values = re.findall(number, text[end.end() :]) if end else []
     if values:
         run.value = float(values[-1])
     elif end:
@@ -264,8 +261,8 @@ def base2new_row(dataset: str, columns: dict[str, dict[str, float]], notes: list
         row["HM"] = (cell(hms, ci95) if hms else {"spread": None, "seeds": []}) | {"mean": mean}
         if base.keys() != novel.keys():
             notes.append(
-                f"{dataset}: base has the seeds {', '.join(base)}, novel {', '.join(novel)}: HM is that of the "
-                f"two means, its spread is over the seeds {', '.join(hms) or '(none)'}"
+                f"{dataset}: base has the seeds {', '.join(base)}, novel {', '.join(novel)}: "
+                f"HM is of the two means, its spread over the seeds {', '.join(hms) or '(none)'}"
             )
     return row
 

@@ -26,9 +26,13 @@ logger = logging.getLogger(__name__)
 OPENAI = "https://openaipublic.azureedge.net/clip/models/"
 # Other hosts of the same files, in the order in which they are tried: {start of an address: replacements}.
 MIRRORS: dict[str, tuple[str, ...]] = {OPENAI: ("https://openaipublic.blob.core.windows.net/clip/models/",)}
-ATTEMPTS = 5  # connections to one source, as long as each of them brings bytes
+ATTEMPTS = 10  # connections to one source, as long as each of them brings bytes
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 20
+
+
+class _Cut(ConnectionError):
+    """A connection ended in the middle: what came is kept, and another one may bring the rest."""
 
 
 def download(url: str, root: str | Path | None = None) -> str:
@@ -101,14 +105,13 @@ def _fetch(source: str, part: Path, sha256: str) -> None:
     """
     resumed = _size(part) > 0
     for attempt in range(1, ATTEMPTS + 1):
-        before = _size(part)
         try:
             _receive(source, part)
             break
-        except (OSError, http.client.HTTPException):
-            if _size(part) <= before or attempt == ATTEMPTS:
+        except _Cut as cut:
+            if attempt == ATTEMPTS:
                 raise
-            logger.info("%s: connection lost after %d bytes, continuing", source, _size(part))
+            logger.info("%s: %s, continuing", source, cut)
     if _sha256(part) == sha256:
         return
     part.unlink()
@@ -121,42 +124,37 @@ def _receive(source: str, part: Path) -> None:
     """Open one connection and append to the part file what it sends.
 
     Raises:
-        OSError: the connection fails or ends too early.
+        _Cut: the connection ended too early, but brought something.
+        OSError: it failed before.
     """
     done = _size(part)
     request = urllib.request.Request(source, headers={"Range": f"bytes={done}-"} if done else {})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if (
-            error.code == 416
-        ):  # nothing lies beyond what we have: the checksum will tell whether that is the file
+        if error.code == 416:  # nothing beyond what we have; the checksum will tell whether that is all
             return
         raise
+    problem = None
     with response:
-        if response.status != 206 or not response.headers.get("Content-Range", "").startswith(
-            f"bytes {done}-"
-        ):
+        if not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
             done = 0  # the server sends the whole file
         length = response.headers.get("Content-Length")
         total = done + int(length) if length else None
-        bar = tqdm(
-            total=total,
-            initial=done,
-            unit="B",
-            unit_scale=True,
-            unit_divisor=1024,
-            desc=part.name,
-            disable=None,
-        )
+        bar = tqdm(total=total, initial=done, unit="B", unit_scale=True, desc=part.stem, disable=None)
         with bar, open(part, "r+b" if part.exists() else "wb") as file:
             file.truncate(done)
             file.seek(done)
-            while chunk := response.read(CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
-    if total is not None and _size(part) != total:
-        raise ConnectionError(f"connection closed after {_size(part)} of {total} bytes")
+            try:
+                while chunk := response.read(CHUNK):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+            except (OSError, http.client.HTTPException) as error:
+                problem = str(error) or type(error).__name__
+    size = _size(part)
+    if problem or (total is not None and size != total):
+        kind = _Cut if size > done else ConnectionError
+        raise kind(f"{problem or 'connection closed'} after {size} of {total} bytes")
 
 
 @contextmanager

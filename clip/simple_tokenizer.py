@@ -135,4 +135,4 @@ class SimpleTokenizer:
 def clean(text: str) -> str:
     """Repair broken Unicode, resolve HTML entities (also doubly escaped), squeeze blanks, lower the case."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return regex.sub(r"\s+", " ", text.strip()).strip().lower()
+    return regex.sub(r"\s+", " ", text).strip().lower()

@@ -59,7 +59,7 @@ heba_setup() {
         return 1
     fi
     facts=$(heba_facts "$extra") || return 1
-    if [ "${facts%%$'\n'*}" = 0 ]; then # a system-wide Python: leave it alone
+    if [ "${facts:0:1}" = 0 ]; then # a system-wide Python: leave it alone
         base=$PYTHON
         PYTHON=$HEBA_ROOT/.venv/bin/python
         if [ ! -x "$PYTHON" ]; then
@@ -108,11 +108,17 @@ EOF
     if ! "$PYTHON" -m pip install --quiet --disable-pip-version-check \
         -r "$HEBA_ROOT/requirements.txt" -c "$constraints" $wanted; then
         rm -f "$constraints"
-        echo "error: pip failed, see above.${torch:+ It had to keep torch $torch; if that is in the way," \
-            "upgrade torch and torchvision yourself or deactivate the environment}" >&2
+        echo "error: pip failed, see above ($kept)." \
+            "If torch is in the way, upgrade it and torchvision yourself, or deactivate the environment" >&2
         return 1
     fi
     rm -f "$constraints"
+    if ! "$PYTHON" -c 'import torchvision' >/dev/null 2>&1; then
+        echo "error: torchvision $("$PYTHON" -m pip show torchvision 2>/dev/null | sed -n 's/^Version: //p') cannot be" \
+            "imported in $prefix${torch:+ beside torch $torch}: install the one of the same source and build as" \
+            "torch, or deactivate the environment to get a .venv; then run setup.sh again" >&2
+        return 1
+    fi
     echo "$digest" >"$stamp" 2>/dev/null || true # without it the next call asks pip again, no more
 }
 

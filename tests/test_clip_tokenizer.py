@@ -24,6 +24,8 @@ ODD_TEXTS = [
     "numbers 1234567890 3.14159 1e-5 ½ ² Ⅷ ٣٤٥",
     "Boeing 737-800, DHC-8-100; F/A-18!!! ... ???",
     "&lt;b&gt;bold&lt;/b&gt; &amp;amp; &quot;quoted&quot; &#39;x&#39; &nbsp;end &amp;lt;",
+    "a < b &amp;amp; c &amp;amp;lt; d &#28;e&#133;f",
+    "it'ſ long s, K kelvin, ﬅ",
     "naïve café Ñandú straße İstanbul ﬁne ligature",
     "cafe\u0301 e\u0301\u0302 zero\u200bwidth soft\u00adhyphen nbsp\u00a0here",
     "schÃ¶n âœ” mojibake",

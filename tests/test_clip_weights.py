@@ -1,5 +1,7 @@
 """Every file format gives the same model; what cannot be loaded is one clear error."""
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -191,10 +193,12 @@ def test_published_names_tell_the_activation(name: str, answer: bool | None):
 def test_names_never_contradict_open_clips_table():
     from open_clip import pretrained
 
+    if "quick_gelu" not in str(pretrained._PRETRAINED):
+        pytest.skip("this open_clip does not list activations in its table")
     answers = 0
     for model, tags in pretrained._PRETRAINED.items():
         for tag, entry in tags.items():
-            if not model.startswith(("ViT-", "RN")) or "quick_gelu" not in str(tags) or "SigLIP" in model:
+            if not model.startswith(("ViT-", "RN")):
                 continue
             hub = (
                 "models--" + entry.get("hf_hub", "").strip("/").replace("/", "--") + "/x/open_clip_model.bin"
@@ -203,9 +207,7 @@ def test_names_never_contradict_open_clips_table():
                 answer = quick_gelu_by_name(Path("/cache") / name)
                 assert answer in (None, entry.get("quick_gelu", False)), (model, tag, name)
                 answers += answer is not None
-    if not answers:
-        pytest.skip("this open_clip does not list activations in its table")
-    assert answers > 40
+    assert answers > 80
 
 
 def test_unknown_activation_is_an_error_unless_told(state: State, tmp_path: Path):
@@ -278,3 +280,11 @@ def test_resolution_follows_a_changed_file(state: State, tmp_path: Path):
     assert clip.input_resolution(path) == 16
     torch.save(CLIP(**SHAPE | dict(image_resolution=24)).state_dict(), path)
     assert clip.input_resolution(str(path)) == 24
+
+
+def test_import_is_light():
+    """What is slow to import, and the package that is only there for its vocabulary, wait until needed."""
+    code = "import sys, clip; print([m for m in ('torchvision', 'open_clip') if m in sys.modules])"
+    root = Path(clip.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

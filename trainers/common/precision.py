@@ -17,7 +17,7 @@ class Precision:
     compute: torch.dtype
 
     def store(self, model: nn.Module) -> nn.Module:
-        """Casts linear and attention weights in place; the rest, and so the residual stream, stays float32."""
+        """Casts linear and attention weights in place; the residual stream and all others stay float32."""
         model.float()
         for module in model.modules():
             if isinstance(module, nn.Linear) or hasattr(module, "in_proj_weight"):

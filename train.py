@@ -1,6 +1,7 @@
 """One run: reads the configurations, builds the trainer, trains or evaluates. The command line is CoOp's."""
 
 import argparse
+import ast
 import contextlib
 import importlib
 import logging
@@ -128,28 +129,13 @@ def merge_file(cfg: Any, flag: str, path: str) -> set[str]:
         raise ValueError(
             f'{flag} "{path}" is not a YAML configuration: {" ".join(str(error).split())}'
         ) from error
-    keys = check_keys(cfg, content, "", f'{flag} "{path}"')
-    with explained(f'{flag} "{path}"'):
-        cfg.merge_from_other_cfg(content)
-    return keys
-
-
-def check_keys(known: Any, content: Any, prefix: str, source: str) -> set[str]:
-    """The dotted keys of ``content``; one that nobody declared is an error that names it."""
-    keys = set()
-    for key, value in content.items():
-        name = prefix + key
-        if key not in known:
-            raise ValueError(f"{source}: unknown key {name}; known there: {', '.join(sorted(known))}")
-        if isinstance(value, dict) and isinstance(known[key], dict):
-            keys |= check_keys(known[key], value, f"{name}.", source)
-        else:
-            keys.add(name)
-    return keys
+    return merge(cfg, content, f'{flag} "{path}"')
 
 
 def merge_pairs(cfg: Any, pairs: list[str]) -> set[str]:
     """Merges ``KEY VALUE …`` from the command line; returns the keys."""
+    from yacs.config import CfgNode
+
     pairs = pairs[1:] if pairs[:1] == ["--"] else pairs
     if len(pairs) % 2:
         raise ValueError(
@@ -157,21 +143,44 @@ def merge_pairs(cfg: Any, pairs: list[str]) -> set[str]:
         )
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
         content: Any = value
+        with contextlib.suppress(ValueError, SyntaxError):  # a plain word is a string
+            content = ast.literal_eval(value)
         for part in reversed(key.split(".")):
-            content = {part: content}
-        check_keys(cfg, content, "", "command line")
-        with explained(f"command line: {key} {value}"):
-            cfg.merge_from_list([key, value])
+            content = CfgNode({part: content})
+        merge(cfg, content, f"command line: {key} {value}")
     return set(pairs[::2])
 
 
-@contextlib.contextmanager
-def explained(source: str) -> Iterator[None]:
-    """Says where a value that yacs refuses came from."""
+def merge(cfg: Any, content: Any, source: str) -> set[str]:
+    """Merges a tree of settings; returns its dotted keys.
+
+    Raises:
+        ValueError: a key is unknown, or a value has the wrong type; the message names the source.
+    """
+    keys = checked_keys(cfg, content, "", source)
     try:
-        yield
+        cfg.merge_from_other_cfg(content)
     except (ValueError, AssertionError, KeyError) as error:
         raise ValueError(f"{source}: {error}") from error
+    return keys
+
+
+def checked_keys(known: Any, content: Any, prefix: str, source: str) -> set[str]:
+    """The dotted keys of ``content``, all declared; whole numbers become floats where those belong."""
+    keys = set()
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if key not in known:
+            raise ValueError(f"{source}: unknown key {name}; known there: {', '.join(sorted(known))}")
+        if isinstance(value, dict) != isinstance(known[key], dict):
+            raise ValueError(f"{source}: {name} is {'not ' * isinstance(value, dict)}a group of keys")
+        if isinstance(value, dict):
+            keys |= checked_keys(known[key], value, f"{name}.", source)
+            continue
+        keys.add(name)
+        if isinstance(known[key], float) and type(value) is int:
+            content[key] = float(value)
+    return keys
 
 
 def last_epoch(model_dir: str) -> int:

@@ -293,3 +293,10 @@ def test_an_interrupt_says_how_to_go_on(toy_data: Path, toy_flags: list[str], tm
 def test_help_needs_no_torch() -> None:
     code = "import sys, train; train.parse_args(['--seed', '1']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ).returncode == 0
+
+
+def test_whole_numbers_are_taken_where_floats_belong(toy_data: Path, toy_flags: list[str]) -> None:
+    opts = [*toy_flags, "TRAINER.HeBA.ADAPTER_SCALE_NOVEL", "0", "OPTIM.LR", "1"]
+    cfg = train.setup_cfg(train.parse_args(command(toy_data, toy_data, opts)))
+    assert cfg.TRAINER.HeBA.ADAPTER_SCALE_NOVEL == 0.0
+    assert isinstance(cfg.OPTIM.LR, float)

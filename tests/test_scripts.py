@@ -142,3 +142,21 @@ def test_commands_of_the_readme_exist_and_parse(line: str) -> None:
             assert all(word in help_text for word in words[2:] if word.startswith("--"))
     else:
         assert words[0] in ("git", "cd", "gdown", "pip")
+
+
+def test_ablations_run_by_overriding_keys(workspace: Path, toy_flags: list[str]) -> None:
+    places = {"cwd": workspace, "DATA": "my data", "OUTPUT": "variants"}
+    flags = [*toy_flags, *("OPTIM.MAX_EPOCH", "1", "DATALOADER.TRAIN_X.BATCH_SIZE", "12")]
+    done = bash("heba/ablate.sh", "caltech101", "1", "--", *flags, **places)
+    assert done.returncode == 0, done.stderr
+    sizes = {}
+    for path in (workspace / "variants").rglob("train_base/*/*/*/*/*/results.json"):
+        sizes[path.relative_to(workspace / "variants" / "ablation").parts[0]] = json.loads(path.read_text())
+    sizes = {name: record["trainable_parameters"] for name, record in sizes.items()}
+    assert len(sizes) == 7
+    full, attention = sizes["full"], sizes["attention_bottleneck"]
+    assert attention < sizes["attention_expansion"]
+    assert sizes["dense_visual_stream"] < full
+    assert all(sizes[name] == full for name in ("zero_initialisation", "no_slow_fast", "no_label_smoothing"))
+    table = parse("variants/ablation", cwd=workspace)
+    assert table.stdout.count("caltech101") >= 7

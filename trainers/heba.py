@@ -16,6 +16,7 @@ Symbols: B images or prompts, N tokens, d width of an adapter, h = d / 4, s scal
 
 import logging
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -50,6 +51,14 @@ def extend_cfg(cfg: CfgNode) -> None:
     options.SLOW_FAST_RATIO = 0.8  # probability of a slow step, drawn for each block and encoder
     options.NEG_SAMPLING_RATIO = 5  # negative classes for each class of a batch; -1: all classes
     options.LABEL_SMOOTHING = 0.1  # epsilon, over the classes of the step
+    # The published adapter. Other values are for ablations; heba_ablations.py has them.
+    options.ADAPTER_PLACES = "both"  # attention, mlp, both
+    options.REDUCTION = 4.0  # h = d / REDUCTION; below 1 the adapter expands
+    options.KERNEL = 3  # side of the depthwise convolution, odd
+    options.VISUAL_STREAM = "conv"  # conv; dense: the text adapter on image tokens too
+    options.NORM = "residual"  # residual: LN(x + u) as published; update: LN(u); none: u alone
+    options.INIT = "kaiming"  # up projection: kaiming (He normal, fan-out), zero, default (PyTorch's)
+    options.GRADIENT_RULE = "published"  # published: weights learn as if s were 1; true: they do not
 
 
 class Bottleneck(nn.Module):
@@ -69,19 +78,24 @@ class Bottleneck(nn.Module):
         """``W_up GELU(M(W_down x))``."""
         raise NotImplementedError
 
+    def block(self, x: torch.Tensor) -> torch.Tensor:
+        """``LN(x + update(x))``."""
+        return self.norm(x + self.update(x))
+
+    def scaled_block(self, x: torch.Tensor) -> torch.Tensor:
+        """``s * block(x)`` under the published gradient rule."""
+        return scale_output(self.block(scale_gradient(x, self.scale)), self.scale)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.scale == 0:  # CLIP itself, bit for bit
             return x
-        y = scale_gradient(x, self.scale)
-        y = self.norm(y + self.update(y))
-        return x + scale_output(y, self.scale)
+        return x + self.scaled_block(x)
 
 
 class TextBottleneck(Bottleneck):
     """Dense bottleneck on each text token."""
 
-    def __init__(self, width: int) -> None:
-        hidden = width // 4
+    def __init__(self, width: int, hidden: int, kernel: int) -> None:
         down, up = nn.Linear(width, hidden, bias=False), nn.Linear(hidden, width, bias=False)
         super().__init__(down, nn.Identity(), up, width)
 
@@ -92,10 +106,10 @@ class TextBottleneck(Bottleneck):
 class VisualBottleneck(Bottleneck):
     """Depthwise-separable convolutional bottleneck on the grid of image tokens; the class token passes by."""
 
-    def __init__(self, width: int) -> None:
-        hidden = width // 4
+    def __init__(self, width: int, hidden: int, kernel: int) -> None:
         down, up = nn.Conv2d(width, hidden, 1, bias=False), nn.Conv2d(hidden, width, 1, bias=False)
-        super().__init__(down, nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False), up, width)
+        mid = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, groups=hidden, bias=False)
+        super().__init__(down, mid, up, width)
 
     def update(self, x: torch.Tensor) -> torch.Tensor:
         B, N, _ = x.shape
@@ -115,7 +129,7 @@ class AdapterLearner(nn.Module):
     The modules are the very ones attached to CLIP's blocks. In evaluation all have ``eval_scale``.
 
     Raises:
-        ValueError: the range of blocks does not fit the encoders.
+        ValueError: the image encoder is no ViT, or the range of blocks does not fit the encoders.
     """
 
     def __init__(self, options: CfgNode, clip_model: CLIP) -> None:
@@ -126,10 +140,13 @@ class AdapterLearner(nn.Module):
         self.novel_scale = options.ADAPTER_SCALE_NOVEL
         self.fast_scale = self.base_scale * options.ADAPTER_SCALE_FACTOR
         self.slow_fast_ratio = options.SLOW_FAST_RATIO
-        self.text_adapter = attach_adapters(clip_model.transformer, TextBottleneck, options, "text")
-        self.visual_adapter = attach_adapters(
-            clip_model.visual.transformer, VisualBottleneck, options, "image"
-        )
+        if not hasattr(clip_model.visual, "transformer"):
+            raise ValueError("HeBA adapts vision transformers, but this CLIP's image encoder is a ResNet")
+        from trainers.heba_ablations import adapter_kinds  # which imports this file
+
+        text, visual = adapter_kinds(options)  # the two classes above, unless an ablation is asked for
+        self.text_adapter = attach_adapters(clip_model.transformer, text, options, "text")
+        self.visual_adapter = attach_adapters(clip_model.visual.transformer, visual, options, "image")
         self.eval_scale = self.base_scale
         self.eval()
 
@@ -155,7 +172,7 @@ class AdapterLearner(nn.Module):
 
 
 def attach_adapters(
-    encoder: Transformer, kind: type[Bottleneck], options: CfgNode, name: str
+    encoder: Transformer, kind: Callable[..., Bottleneck], options: CfgNode, name: str
 ) -> nn.ModuleDict:
     """Wraps ``ln_1`` and ``mlp.c_fc`` of the chosen blocks; returns the adapters by block and place."""
     blocks = encoder.resblocks
@@ -166,13 +183,20 @@ def attach_adapters(
             f"TRAINER.HeBA.ADAPTER_START {first} and ADAPTER_END {last} do not fit the {name} encoder's "
             f"{len(blocks)} blocks; set ADAPTER_END to {len(blocks)} or to -1 for each encoder's last"
         )
+
+    def adapter(width: int) -> Bottleneck:
+        return kind(width, int(width / options.REDUCTION), options.KERNEL)
+
     adapters = nn.ModuleDict()
     for number in range(first, last + 1):
-        block = blocks[number - 1]
-        attention, mlp = kind(encoder.width), kind(4 * encoder.width)
-        block.ln_1 = Adapted(block.ln_1, attention)
-        block.mlp.c_fc = Adapted(block.mlp.c_fc, mlp)
-        adapters[str(number)] = nn.ModuleDict({"att_conv": attention, "mlp_conv": mlp})
+        block, places = blocks[number - 1], nn.ModuleDict()
+        if options.ADAPTER_PLACES in ("attention", "both"):
+            places["att_conv"] = adapter(encoder.width)
+            block.ln_1 = Adapted(block.ln_1, places["att_conv"])
+        if options.ADAPTER_PLACES in ("mlp", "both"):
+            places["mlp_conv"] = adapter(4 * encoder.width)
+            block.mlp.c_fc = Adapted(block.mlp.c_fc, places["mlp_conv"])
+        adapters[str(number)] = places
     return adapters
 
 

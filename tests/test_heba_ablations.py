@@ -1,0 +1,128 @@
+"""Every key for ablations does what its comment says, and its default is the published adapter."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from clip.model import build_model
+from tests.test_heba import options
+from trainers.heba import AdapterLearner, TextBottleneck, VisualBottleneck
+from trainers.heba_ablations import CHOICES, ConvVariant, TextVariant, adapter_kinds, varied
+
+WIDTH, HIDDEN = 32, 8
+
+
+def changed(**values: object) -> object:
+    settings = options()
+    for key, value in values.items():
+        settings[key] = value
+    return settings
+
+
+def tokens() -> torch.Tensor:
+    return torch.randn(2, 17, WIDTH, generator=torch.Generator().manual_seed(0), requires_grad=True)
+
+
+def twins(published: type, variant: type, settings: object) -> tuple:
+    """A published adapter and a varied one with the same weights, at scale 0.1."""
+    one, other = published(WIDTH, HIDDEN, 3), varied(variant, settings, WIDTH, HIDDEN, 3)
+    other.load_state_dict(one.state_dict(), strict=settings.NORM != "none")
+    one.scale = other.scale = 0.1
+    return one, other
+
+
+PAIRS = [(TextBottleneck, TextVariant), (VisualBottleneck, ConvVariant)]
+
+
+def test_defaults_are_the_published_adapters() -> None:
+    assert adapter_kinds(options()) == (TextBottleneck, VisualBottleneck)
+
+
+@pytest.mark.parametrize(("published", "variant"), PAIRS)
+def test_variants_with_published_options_compute_the_same(published: type, variant: type) -> None:
+    one, other = twins(published, variant, options())
+    assert torch.equal(one(tokens()), other(tokens()))
+
+
+@pytest.mark.parametrize(("published", "variant"), PAIRS)
+def test_true_gradient_is_the_published_one_times_the_scale_for_weights_alone(
+    published: type, variant: type
+) -> None:
+    one, other = twins(published, variant, changed(GRADIENT_RULE="true"))
+    x, y = tokens(), tokens()
+    weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    outputs = one(x), other(y)
+    torch.testing.assert_close(*outputs)
+    for output in outputs:
+        (output * weight).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad)
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(0.1 * a.grad, b.grad)
+
+
+@pytest.mark.parametrize(("norm", "identity"), [("residual", False), ("update", True), ("none", True)])
+def test_zero_initialisation_starts_from_clip_unless_the_norm_is_over_the_residual(
+    norm: str, identity: bool
+) -> None:
+    for _, variant in PAIRS:
+        adapter = varied(variant, changed(NORM=norm, INIT="zero"), WIDTH, HIDDEN, 3)
+        adapter.scale = 0.1
+        assert torch.equal(adapter(tokens()), tokens()) == identity
+
+
+def test_norm_places_compute_what_they_say() -> None:
+    for norm in ("residual", "update", "none"):
+        one, other = twins(TextBottleneck, TextVariant, changed(NORM=norm))
+        x = tokens()
+        u = one.update(x)
+        expected = {"residual": one.norm(x + u), "update": one.norm(u), "none": u}[norm]
+        torch.testing.assert_close(other(x), x + 0.1 * expected)
+
+
+def test_default_initialisation_is_that_of_pytorch() -> None:
+    torch.manual_seed(0)
+    settings = changed(INIT="default")
+    weight = varied(TextVariant, settings, 512, 128, 3).up.weight
+    assert weight.abs().max() <= 1 / 128**0.5  # uniform up to 1 / sqrt(inputs)
+    assert abs(weight.std() * (3 * 128) ** 0.5 - 1) < 0.02
+
+
+def learner(tiny_clip_path: Path, **values: object) -> AdapterLearner:
+    return AdapterLearner(
+        changed(**values), build_model(torch.load(tiny_clip_path, weights_only=True)).float()
+    )
+
+
+def test_places_reduction_kernel_and_stream_shape_the_adapters(tiny_clip_path: Path) -> None:
+    def names(**values: object) -> dict[str, torch.Size]:
+        return {name: tensor.shape for name, tensor in learner(tiny_clip_path, **values).state_dict().items()}
+
+    assert all("att_conv" in name for name in names(ADAPTER_PLACES="attention"))
+    assert all("mlp_conv" in name for name in names(ADAPTER_PLACES="mlp"))
+    assert names(REDUCTION=2.0)["text_adapter.1.att_conv.down.weight"] == (64, 128)
+    assert names(REDUCTION=0.5)["visual_adapter.1.mlp_conv.up.weight"] == (512, 1024, 1, 1)
+    assert names(KERNEL=5)["visual_adapter.1.att_conv.mid.weight"] == (32, 1, 5, 5)
+    dense = names(VISUAL_STREAM="dense")
+    assert not any(".mid." in name for name in dense)
+    assert dense["visual_adapter.1.att_conv.down.weight"] == (32, 128)
+
+
+def test_the_class_token_passes_a_dense_visual_stream_by(tiny_clip_path: Path) -> None:
+    adapter = learner(tiny_clip_path, VISUAL_STREAM="dense").visual_adapter["1"]["att_conv"]
+    x = torch.randn(2, 17, 128)
+    y = adapter(x)
+    assert torch.equal(y[:, 0], x[:, 0])
+    assert not torch.equal(y[:, 1:], x[:, 1:])
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_an_unknown_choice_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match=f'TRAINER.HeBA.{key} is "other"; set it to one of'):
+        adapter_kinds(changed(**{key: "other"}))
+
+
+@pytest.mark.parametrize(("key", "value"), [("KERNEL", 4), ("KERNEL", 0), ("REDUCTION", 0.0)])
+def test_impossible_sizes_are_refused(key: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"TRAINER.HeBA.{key} is {value}"):
+        adapter_kinds(changed(**{key: value}))

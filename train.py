@@ -88,8 +88,15 @@ def setup_cfg(args: argparse.Namespace) -> Any:
 
 def extend_cfg(cfg: Any) -> None:
     """Declares the keys that Dassl does not have: the family's, ours, and those of each file in trainers/."""
+    from yacs.config import CfgNode
+
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
     cfg.MODEL.BACKBONE.QUICK_GELU = None  # True or False where the weights' file does not tell
+    # CoOp declares these in its train.py; its trainer files, dropped into trainers/, need them.
+    cfg.TRAINER.COOP = CfgNode(
+        {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "PREC": "fp16", "CLASS_TOKEN_POSITION": "end"}
+    )
+    cfg.TRAINER.COCOOP = CfgNode({"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"})
     import_all("datasets")
     for module in import_all("trainers"):
         if hasattr(module, "extend_cfg"):

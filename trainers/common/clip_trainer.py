@@ -15,6 +15,7 @@ from trainers.common.adapters import adapter_weights, freeze_backbone
 from trainers.common.custom_clip import CustomCLIP, load_clip
 from trainers.common.precision import get_precision
 from trainers.common.prompts import ClassPrompts
+from trainers.common.record import evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -87,11 +88,7 @@ class ClipTrainer(TrainerX):
         self.model.eval()
         with self.precision.autocast(self.device), self.model.keep_text_features():
             accuracy = super().test(split)
-        evaluator = self.evaluator
-        self.results = dict(getattr(evaluator, "results", {"accuracy": accuracy}))
-        self.results |= {
-            name: getattr(evaluator, name) for name in ("correct", "total") if hasattr(evaluator, name)
-        }
+        self.results = evaluation(self.evaluator, accuracy)
         return accuracy
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:

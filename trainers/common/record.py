@@ -91,9 +91,17 @@ def write_record(output_dir: str, record: dict[str, Any]) -> Path:
     return path
 
 
+def evaluation(evaluator: Any, accuracy: float | None = None) -> dict[str, Any]:
+    """What an evaluator found, in percent, with counts; the original Dassl's tells the accuracy alone."""
+    results = dict(getattr(evaluator, "results", {"accuracy": accuracy}))
+    return results | {
+        name: getattr(evaluator, name) for name in ("correct", "total") if hasattr(evaluator, name)
+    }
+
+
 def describe_run(cfg: CfgNode, trainer: Any) -> dict[str, Any]:
     """What a record says of a run besides its command: accuracies, configuration, versions, device."""
-    results = getattr(trainer, "results", None) or getattr(trainer.evaluator, "results", {})
+    results = getattr(trainer, "results", None) or evaluation(trainer.evaluator)
     device = torch.cuda.get_device_name() if trainer.device.type == "cuda" else platform.processor() or "cpu"
     return {
         "schema": SCHEMA,

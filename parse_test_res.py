@@ -7,13 +7,15 @@
 
 The first three are the CoOp family's calls and print its lines. A run is read from `results.json` if there is
 one (full precision), else from Dassl's log (CoOp, MaPLe, PromptSRC, MMA, LwEIB, HeBA); of `log.txt` and its
-re-runs `log.txt-<date>` the newest finished one counts. What is not counted is named, with the reason.
+re-runs `log.txt-<date>` the newest finished one counts. A log of this repository's train.py counts only with
+its results.json. What is not counted is named, with the reason.
 """
 
 import argparse
 import csv
 import json
 import math
+import os
 import re
 import statistics
 import sys
@@ -30,6 +32,8 @@ PAPERS_ORDER += ["fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101"]
 # "Finished" stands in logs of an older Dassl; MaPLe's and PromptSRC's scripts look for it.
 END_OF_TRAINING = re.compile(r"^\s*(Finish(?:ed)? training)\s*$", re.MULTILINE)
 RESULT = re.compile(r"^\s*(=> result)", re.MULTILINE)
+# In each log of our train.py. Several evaluations may follow, and the log does not tell which is the last.
+OURS = re.compile(r"^VLM-HeBA: a run is finished", re.MULTILINE)
 EVAL_ONLY = re.compile(r"^eval_only: (True|False)", re.MULTILINE)
 CLASSES = re.compile(r"^ +SUBSAMPLE_CLASSES: (\w+)", re.MULTILINE)
 EPOCH = re.compile(r"^epoch \[(\d+/\d+)\]", re.MULTILINE)
@@ -85,7 +89,8 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
         run.is_test = told[1] == "True"
     if told := CLASSES.search(text):
         run.classes = told[1]
-    end = (RESULT if run.is_test else END_OF_TRAINING).search(text)
+    ours = OURS.search(text)
+    end = None if ours else (RESULT if run.is_test else END_OF_TRAINING).search(text)
     number = rf"\* {re.escape(keyword)}: (-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)%"
     values = re.findall(number, text[end.end() :]) if end else []
     if values:
@@ -94,10 +99,12 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
         run.why = f'no "* {keyword}: …%" after "{end[1]}"'
     elif not text.strip():
         run.why = "empty"
+    elif ours and path.with_name("results.json").exists():
+        run.why = "counts only by its results.json"
     else:
         epochs = EPOCH.findall(text)
-        missing = 'no "=> result"' if run.is_test else 'no "Finish training"'
-        run.why = f"crashed or still running, {missing}" + (f", last epoch {epochs[-1]}" if epochs else "")
+        missing = "results.json" if ours else '"=> result"' if run.is_test else '"Finish training"'
+        run.why = f"crashed or still running, no {missing}" + (f", last epoch {epochs[-1]}" if epochs else "")
     return run
 
 
@@ -129,10 +136,8 @@ def natural(name: str) -> list:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    return sorted(
-        (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")),
-        key=lambda p: natural(p.name),
-    )
+    found = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    return sorted(found, key=lambda p: natural(p.name))
 
 
 def read_seeds(directory: Path, keyword: str, test_log: bool) -> list[Run]:
@@ -193,10 +198,17 @@ def print_experiments(directory: Path, args: argparse.Namespace) -> float | None
 
 
 def base2new_roots(directory: Path) -> list[Path]:
-    """The folders that hold train_base or test_new: the directory itself, or down to two levels below."""
-    return sorted(
-        {p.parent for up in ("", "*/", "*/*/") for half in HALVES for p in directory.glob(up + half)}
-    )
+    """The folders that hold train_base or test_new: the directory itself, or down to six levels below."""
+    roots, seen = [], set()
+    for name, below, _ in os.walk(directory, followlinks=True):
+        folder, real = Path(name), os.path.realpath(name)
+        if HALVES.keys() & below and real not in seen:
+            roots.append(folder)
+        if real in seen or len(folder.relative_to(directory).parts) == 6:
+            below.clear()
+        seen.add(real)
+        below[:] = sorted(n for n in below if n not in HALVES and not re.match(r"\.|seed\d+$", n))
+    return sorted(roots)
 
 
 def base2new_tables(root: Path, args: argparse.Namespace) -> list[dict]:

@@ -270,6 +270,55 @@ def test_an_unfinished_run_of_ours_is_named_with_the_way_on(tmp_path, capsys):
     assert "last epoch 3/30; resume.pth.tar is there: the same command goes on from it" in out
 
 
+OURS = "VLM-HeBA: a run is finished when its results.json is there\n"
+
+
+@pytest.mark.parametrize(
+    ("half", "body", "epoch"),
+    [
+        ("train_base", result("84.2"), ", last epoch 1/1"),
+        ("test_new", result("84.2", end=""), ", last epoch 1/1"),
+        # killed in its second evaluation: what stands there is the other scale's accuracy
+        ("test_new", "=> result\n* accuracy: 84.2%\nEvaluate on the *test* set\n", ""),
+    ],
+)
+@pytest.mark.parametrize("name", ["log.txt", "log.txt-2026-01-02-00-00-00"])
+def test_a_log_of_ours_does_not_count_without_its_results_json(tmp_path, capsys, half, body, epoch, name):
+    folder = tmp_path / experiment(half, "dtd")
+    for seed in (1, 2):
+        write_log(folder / f"seed{seed}" / name, OURS + body, eval_only=half == "test_new")
+    write_results(folder / "seed1", 80.0)
+    (folder / "seed2/resume.pth.tar").touch()
+    why = f"not counted: {folder}/seed2: {name}: crashed or still running, no results.json{epoch}; resume.pth"
+    status, out, _ = parse(capsys, folder)
+    assert status == 0
+    assert why in out
+    assert "* accuracy: 80.00% +- 0.00%" in out
+    rows, notes = tables(capsys, tmp_path)
+    assert rows["dtd"]["Base" if half == "train_base" else "Novel"]["seeds"] == ["1"]
+    assert notes[0].startswith(why)
+    (folder / "seed1/results.json").unlink()
+    assert parse(capsys, folder)[0] == parse(capsys, folder, "--test-log")[0] == 2
+
+
+def test_a_broken_results_json_beside_a_log_of_ours_is_not_counted(tmp_path, capsys):
+    write_log(tmp_path / "seed1/log.txt", OURS + result("84.2"))
+    (tmp_path / "seed1/results.json").write_text("{}")
+    status, out, _ = parse(capsys, tmp_path)
+    assert status == 2
+    why = "results.json: no 'accuracy' in it; log.txt: counts only by its results.json\n"
+    assert f"not counted: {tmp_path}/seed1: {why}" in out
+
+
+def test_another_codes_log_counts_beside_an_unfinished_one_of_ours(tmp_path, capsys):
+    quoting = "a word on VLM-HeBA: a run is finished when\n"
+    write_log(tmp_path / "seed1/log.txt", quoting + result("84.2"))
+    write_log(tmp_path / "seed1/log.txt-2026-01-02-00-00-00", OURS + result("10.0"))
+    out = parse(capsys, tmp_path)[1]
+    assert "log.txt-2026-01-02-00-00-00: crashed or still running, no results.json, last epoch 1/1; " in out
+    assert "* accuracy: 84.20% +- 0.00%" in out
+
+
 # The Base / Novel / HM table.
 
 
@@ -349,6 +398,47 @@ def test_the_other_scale_gets_its_column(root, capsys):
     assert rows["eurosat"]["Novel (base scale)"]["mean"] == 53.5
     assert rows["Average"]["Novel (base scale)"]["mean"] == 72.5
     assert "Novel (base scale)" in parse(capsys, root)[1]
+
+
+def test_a_column_that_lacks_a_data_set_has_no_average_and_all_notes_stay(root, capsys):
+    for seed in (1, 2):
+        other = {"base_scale": {"accuracy": 50}}
+        write_results(root / experiment("test_new", "zoo") / f"seed{seed}", 60, other=other)
+    write_log(root / experiment("train_base", "zoo") / "seed3/log.txt", OURS + result("10.0"))
+    write_results(root / experiment("train_base", "zoo") / "seed4", 50)
+    rows, notes = tables(capsys, root)
+    assert rows["zoo"]["Novel (base scale)"]["mean"] == 50
+    assert list(rows["Average"]) == ["dataset", "Base", "Novel", "HM"]
+    assert [note.split(":")[0] for note in notes] == ["not counted", "zoo"]
+    lines = parse(capsys, root)[1].splitlines()
+    assert lines[-3:-1] == notes
+    assert [line.split()[-1] for line in lines if line.startswith("Average")] == ["—"]
+
+
+def test_trees_some_levels_below_are_found_each_with_its_tables(root, tmp_path, capsys):
+    run = "dtd/shots_16/HeBA/base2new/seed1"
+    for tree in ("a/b/c/d/e", "a/f"):
+        write_results(tmp_path / tree / "base2new/train_base" / run, 70)
+    for passed_by in ("seed1/model", ".trash", "a/b/c/d/e/f/g"):
+        write_results(tmp_path / passed_by / "train_base" / run, 10)
+    (tmp_path / "z").symlink_to(root)
+    (tmp_path / "a/up").symlink_to(tmp_path)
+    (tmp_path / "log.txt").write_text("")  # e.g. of nohup
+    status, out, _ = parse(capsys, tmp_path, "--format", "json")
+    assert status == 0
+    found = [Path(table["root"]).relative_to(tmp_path) for table in json.loads(out)]
+    assert [str(path.parent) for path in found] == ["a/b/c/d/e", "a/f", "output"]
+
+
+def test_the_published_logs_make_tables_tree_by_tree(assets, capsys):
+    status, out, _ = parse(capsys, assets / "real/logs", "--format", "json")
+    assert status == 0
+    found = {str(Path(t["root"]).relative_to(assets / "real/logs")): t["rows"] for t in json.loads(out)}
+    trees = [f"HeBA/{tree}output/base2new" for tree in ("bestval/", "crashed/", "mixed/", "", "resumed/")]
+    trees += [f"LwEIB/{tree}output/base2new" for tree in ("crashed/", "", "resumed/")]
+    assert list(found) == trees
+    assert found["LwEIB/output/base2new"][-1]["HM"]["mean"] == pytest.approx(12.81, abs=0.005)
+    assert found["HeBA/crashed/output/base2new"] == [{"dataset": "caltech101"}]
 
 
 def test_trainers_and_shots_get_tables_of_their_own(root, capsys):

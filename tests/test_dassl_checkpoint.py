@@ -1,6 +1,8 @@
 """Checkpoints of dassl/: written whole or not at all, read without running code, loaded strictly."""
 
+import os
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from dassl.utils import load_checkpoint, load_pretrained_weights, resume_from_checkpoint, save_checkpoint
+from dassl.utils import (
+    atomic_write,
+    load_checkpoint,
+    load_pretrained_weights,
+    resume_from_checkpoint,
+    save_checkpoint,
+)
 
 
 def checkpoint_of(model: nn.Module, **entries: Any) -> dict[str, Any]:
@@ -44,9 +52,54 @@ def test_a_failing_write_leaves_the_old_file_and_no_other(
 
     monkeypatch.setattr(torch, "save", fail_halfway)
     for epoch in (3, 4):
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=rf"^cannot write \".*-{epoch}\": disk full\? \(No space left.*\)$"):
             save_checkpoint(checkpoint_of(model, epoch=epoch), str(tmp_path))
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_file_that_outgrows_the_disk_is_named_and_taken_away(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")  # not on Windows
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = str(tmp_path / "weights.pth")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r'^cannot write "[^\n]*weights.pth": disk full\? \([^\n]+\)$'):  # noqa: SIM117
+            with atomic_write(path) as file:
+                torch.save(torch.zeros(1 << 20), file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0\nframe #0: c10::Throw",
+        "PytorchStreamWriter failed writing file data/0: file write failed",
+    ],
+)
+def test_of_torchs_errors_only_failed_writes_are_the_disks(tmp_path: Path, message: str) -> None:
+    path = str(tmp_path / "a")
+    with (
+        pytest.raises(OSError, match=r'^cannot write "[^\n]*a": disk full\? \([^\n]+\)$'),
+        atomic_write(path),
+    ):
+        raise RuntimeError(message)
+    with pytest.raises(RuntimeError, match="^CUDA error$"), atomic_write(path):
+        raise RuntimeError("CUDA error")
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_processes_do_not_write_one_file_and_old_leftovers_go(tmp_path: Path) -> None:
+    path = tmp_path / "a[1]"
+    for name, age in (("a[1].tmp-1", 3700), ("a[1].tmp-2", 3500), ("b.tmp-3", 9999)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    with atomic_write(str(path)) as file:
+        assert Path(file.name).name == f"a[1].tmp-{os.getpid()}"
+        file.write(b"whole")
+    assert path.read_bytes() == b"whole"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a[1]", "a[1].tmp-2", "b.tmp-3"]
 
 
 def test_missing_and_damaged_checkpoints_are_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Data sets, few-shot draws, samplers, transforms and loaders of dassl/."""
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ import torch
 from PIL import Image
 from torchvision import transforms as T
 
-from dassl.data import DataManager, DatasetWrapper
+from dassl.data import DataManager, DatasetWrapper, data_manager
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
-from tests.test_dassl_toy import toy_cfg
+from tests.test_dassl_toy import toy_cfg, toy_trainer
 
 
 def data(*labels: int, domains: Any = None) -> list[Datum]:
@@ -280,6 +281,46 @@ def test_missing_and_broken_images_are_named(tmp_path: Path) -> None:
         wrapper[1]
     with pytest.raises(FileNotFoundError, match="gone.png"):
         wrapper[15]
+
+
+def test_missing_images_are_noticed_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = toy_trainer(tmp_path, tmp_path / "out")
+    (tmp_path / "toy" / "test_bass_1.png").unlink()
+    (tmp_path / "toy" / "test_crab_0.png").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r'^No image file at ".*test_bass_1.png" \(2 of 30 images are missing\); '
+    ):
+        trainer.train()
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(FileNotFoundError, match="test_bass_1.png"):
+        trainer.test()
+    monkeypatch.setattr(data_manager, "MAX_LOOKED_FOR", 29)
+    trainer.dm.check_images()
+
+
+def test_images_that_are_no_files_are_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = toy_cfg(tmp_path, tmp_path)
+    DataManager(cfg, dataset_wrapper=OwnWrapper).check_images()
+    nowhere = DatasetBase(train_x=[Datum()] * 5, test=[Datum()])
+    monkeypatch.setitem(DATASET_REGISTRY._obj_map, "ToyShapes", lambda cfg: nowhere)
+    DataManager(cfg).check_images()
+    other = DatasetBase(train_x=data(*[0] * 5), test=data(0))
+    monkeypatch.setitem(DATASET_REGISTRY._obj_map, "ToyShapes", lambda cfg: other)
+    DataManager(cfg, dataset_wrapper=OwnWrapper).check_images()
+
+
+def test_no_more_workers_than_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    cfg = toy_cfg(tmp_path, tmp_path, "DATALOADER.NUM_WORKERS", 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3}, raising=False)
+    assert DataManager(cfg).test_loader.num_workers == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert DataManager(cfg).test_loader.num_workers == 1
+    assert not recwarn.list
+    cfg.DATALOADER.NUM_WORKERS = 0
+    assert DataManager(cfg).test_loader.num_workers == 0
 
 
 def test_an_empty_test_split_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

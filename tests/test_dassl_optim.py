@@ -105,6 +105,22 @@ def test_the_state_of_dassls_own_schedule_is_understood() -> None:
     assert ours.get_last_lr() == pytest.approx(theirs.get_last_lr(), rel=1e-12)
 
 
+def test_a_loaded_schedule_gives_its_position_alone() -> None:
+    old, new = optim_cfg(MAX_EPOCH=6), optim_cfg(MAX_EPOCH=9, LR=0.4, WARMUP_EPOCH=1)
+    cut = build_lr_scheduler(build_optimizer(nn.Linear(1, 1), old), old)
+    for _ in range(3):
+        cut.optimizer.step()
+        cut.step()
+    loaded = build_lr_scheduler(build_optimizer(nn.Linear(1, 1), new), new)
+    loaded.load_state_dict(cut.state_dict())
+    expected = rates(new, 5)
+    assert loaded.last_epoch == 3
+    assert loaded.optimizer.param_groups[0]["lr"] == expected[3]
+    loaded.optimizer.step()
+    loaded.step()
+    assert loaded.get_last_lr() == expected[4:]
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "settings"),
     [

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from yacs.config import CfgNode
 
+from dassl.config import get_cfg_default
+from dassl.engine.resume import config_differences
 from tests.conftest import ROOT
 from tests.test_dassl_toy import OldStyle, same, toy_trainer, weights
 
@@ -92,6 +95,7 @@ def test_cut_anywhere_a_run_still_ends_the_same(
         assert one["val_result"] == other["val_result"]
         assert one["epoch"] == other["epoch"]
         assert one["scheduler"] == other["scheduler"]
+        assert set(one) == {"state_dict", "epoch", "optimizer", "scheduler", "val_result", "cfg"}
 
 
 def test_resume_file_holds_what_a_run_is_and_loads_without_code(tmp_path: Path) -> None:
@@ -149,7 +153,7 @@ def test_another_configuration_is_refused_unless_it_changes_no_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut_in_epoch_3(tmp_path, tmp_path / "out", monkeypatch)
-    with pytest.raises(ValueError, match=r"resume.pth.tar.*OPTIM.LR was 0.01, is 0.5.*delete the file"):
+    with pytest.raises(ValueError, match=r"resume.pth.tar.*OPTIM.LR was 0.01, is 0.5.*to start anew delete"):
         toy_trainer(tmp_path, tmp_path / "out", "OPTIM.LR", 0.5).train()
     other = tmp_path / "other"
     trainer = toy_trainer(
@@ -158,6 +162,84 @@ def test_another_configuration_is_refused_unless_it_changes_no_result(
     trainer.train()
     assert trainer.start_epoch == 2
     assert (other / "toy_head" / "model.pth.tar-4").is_file()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "difference"),
+    [("OPTIM.LR", 0.5, "OPTIM.LR was 0.01, is 0.5"), ("OPTIM.MAX_EPOCH", 3, "OPTIM.MAX_EPOCH was 1, is 3")],
+)
+def test_a_trained_model_is_not_continued_with_another_configuration(
+    tmp_path: Path, key: str, value: Any, difference: str
+) -> None:
+    opts = ["OPTIM.MAX_EPOCH", 1]
+    toy_trainer(tmp_path, tmp_path, *opts).train()  # one epoch: there never was a resume file
+    other = toy_trainer(tmp_path, tmp_path, *opts, key, value)
+    before = other.model.head.weight.clone()
+    with pytest.raises(ValueError, match=rf'^".*tar-1" is of a run .*{difference}.*toy_head" or choose .*$'):
+        other.train()
+    assert torch.equal(other.model.head.weight, before)
+    toy_trainer(tmp_path, tmp_path, *opts, "TRAIN.PRINT_FREQ", 1).train()
+
+    path = tmp_path / "toy_head" / "model.pth.tar-1"
+    published = torch.load(path, weights_only=True)
+    del published["cfg"]
+    torch.save(published, path)
+    toy_trainer(tmp_path, tmp_path, *opts, key, value).train()
+
+
+def test_cut_after_the_last_checkpoint_a_run_is_not_continued_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dassl.engine import TRAINER_REGISTRY
+
+    for keeps in (True, False):
+        output = tmp_path / str(keeps)
+        opts = ["TRAIN.RESUME", keeps]
+        with monkeypatch.context() as patch:
+            patch.setitem(TRAINER_REGISTRY._obj_map, "OldStyle", cut_at("epoch 3 after after_epoch"))
+            with pytest.raises(Cut):
+                toy_trainer(tmp_path, output, *opts).train()
+        assert (output / "resume.pth.tar").exists() == keeps
+        for key, value in (("OPTIM.LR", 0.5), ("OPTIM.MAX_EPOCH", 6), ("OPTIM.MAX_EPOCH", 3)):
+            with pytest.raises(ValueError, match=f"another configuration .*{key} was"):
+                toy_trainer(tmp_path, output, *opts, key, value).train()
+
+
+def test_a_cut_off_resume_file_is_named_with_the_remedy(tmp_path: Path) -> None:
+    trainer = toy_trainer(tmp_path, tmp_path)
+    trainer.save_resume()
+    path = tmp_path / "resume.pth.tar"
+    whole = path.read_bytes()
+    for content in (whole[:1000], b""):
+        path.write_bytes(content)
+        with pytest.raises(
+            ValueError, match=r'^".*resume.pth.tar" .* is cut off .*: delete it to start anew$'
+        ):
+            toy_trainer(tmp_path, tmp_path).train()
+
+
+def test_configurations_differ_by_what_decides_the_result() -> None:
+    def config(name: str = "CoOp", **nodes: dict[str, Any]) -> CfgNode:
+        cfg = get_cfg_default()
+        cfg.TRAINER.NAME = name
+        cfg.TRAINER.update({node: CfgNode(content) for node, content in nodes.items()})
+        return cfg
+
+    def differences(old: CfgNode, new: CfgNode) -> list[str]:
+        return [text.split(" was ")[0] for text in config_differences(old.dump(), new)]
+
+    old = config(COOP={"N_CTX": 16}, HeBA={"SCALE": 1.0}, COOP2={"N_CTX": 16})
+    assert differences(old, config(COOP={"N_CTX": 4}, HeBA={"SCALE": 2.0}, COOP2={"N_CTX": 4})) == [
+        "TRAINER.COOP.N_CTX"
+    ]
+    assert differences(old, config(COOP={"N_CTX": 16, "NEW": 1}, MORE={"A": 1})) == []
+    assert differences(config(COOP={"N_CTX": 16, "NEW": 1}, MORE={"A": 1}), old) == []
+    assert differences(old, config("HeBA", COOP={"N_CTX": 4}, HeBA={"SCALE": 1.0})) == ["TRAINER.NAME"]
+    shared, other = config("Mine", COOP={"N_CTX": 16}), config("Mine", COOP={"N_CTX": 4}, HeBA={"SCALE": 1.0})
+    assert differences(shared, other) == ["TRAINER.COOP.N_CTX"]
+    free = config(COOP={"N_CTX": 16})
+    free.TRAIN.RESUME, free.TRAIN.CHECKPOINT_FREQ, free.OUTPUT_DIR = False, 5, "elsewhere"
+    assert differences(old, free) == []
 
 
 def test_with_the_last_checkpoint_there_a_run_only_evaluates(

@@ -57,14 +57,15 @@ def test_a_run_logs_dassls_lines_and_leaves_the_last_epoch(tmp_path: Path) -> No
         "---------  ---------",
         "Loading evaluator: Classification",
         "No checkpoint found, train from scratch",
-        f"Initialize tensorboard (log_dir={output}/tensorboard)",
     ]
+    curves = rf"Initialize tensorboard \(log_dir={re.escape(str(output))}/tensorboard\)"
     steps = [(epoch, batch) for epoch in (1, 2, 3, 4) for batch in (1, 2, 3)]
     number = r"\d+\.\d{4} \(\d+\.\d{4}\)"
     time = r"\d+\.\d{3} \(\d+\.\d{3}\)"
     rest = rf"time {time} data {time} loss {number} acc {number} lr \d\.\d{{4}}e-\d\d eta 0:00:\d\d"
     patterns = [
         *map(re.escape, expected),
+        rf"{curves}|TensorBoard is not installed .*",
         *(rf"epoch \[{epoch}/4\] batch \[{batch}/3\] {rest}" for epoch, batch in steps),
         re.escape(f"Checkpoint saved to {output}/toy_head/model.pth.tar-4"),
         "Finish training",
@@ -91,7 +92,7 @@ def test_a_run_logs_dassls_lines_and_leaves_the_last_epoch(tmp_path: Path) -> No
     }
     assert (output / "toy_head" / "checkpoint").read_text() == "model.pth.tar-4\n"
     checkpoint = torch.load(output / "toy_head" / "model.pth.tar-4", weights_only=True)
-    assert list(checkpoint) == ["state_dict", "epoch", "optimizer", "scheduler", "val_result"]
+    assert list(checkpoint) == ["state_dict", "epoch", "optimizer", "scheduler", "val_result", "cfg"]
     assert checkpoint["epoch"] == 4
     assert set(checkpoint["state_dict"]) == {"weight", "bias"}
 
@@ -183,11 +184,36 @@ def test_loading_a_model_is_strict_and_says_what_there_is(tmp_path: Path) -> Non
     assert same(trainer.model.head.state_dict(), before)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "remedy"),
+    [
+        ("OPTIM.MAX_EPOCH", 0, "set it to 1 or more"),
+        ("TRAIN.PRINT_FREQ", 0, "set it to 1 or more"),
+        ("DATALOADER.TRAIN_X.BATCH_SIZE", 0, "set it to 1 or more"),
+        ("DATALOADER.TEST.BATCH_SIZE", -1, "set it to 1 or more"),
+        ("DATALOADER.NUM_WORKERS", -1, "set it to 0 or more"),
+        ("TEST.SPLIT", "train", "set it to val or test"),
+        ("TEST.FINAL_MODEL", "best", "set it to last_step or best_val"),
+    ],
+)
+def test_values_that_no_run_can_have_are_refused(
+    tmp_path: Path, key: str, value: object, remedy: str
+) -> None:
+    with pytest.raises(ValueError, match=f'^{key} is "?{value}"?; {remedy}$'):
+        toy_trainer(tmp_path, tmp_path, key, value)
+
+
+def test_a_resume_folder_that_is_not_there_is_no_run_from_scratch(tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone")
+    with pytest.raises(
+        FileNotFoundError, match=r'^RESUME \(--resume\) is ".*gone", which is not a folder; .*$'
+    ):
+        toy_trainer(tmp_path, tmp_path, "RESUME", gone)
+
+
 def test_user_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"got \[OldStile\] \(do you mean \[OldStyle\]\?\)"):
         build_trainer(toy_cfg(tmp_path, tmp_path, "TRAINER.NAME", "OldStile"))
-    with pytest.raises(ValueError, match='TEST.FINAL_MODEL is "best"'):
-        toy_trainer(tmp_path, tmp_path, "TEST.FINAL_MODEL", "best")
     with pytest.raises(KeyError, match='"OldStyle" was already registered in "TRAINER"'):
         TRAINER_REGISTRY.register(OldStyle)
     with pytest.raises(KeyError, match='Object name "Nobody" does not exist in "TRAINER" registry'):

@@ -1,5 +1,5 @@
 """Configuration: the keys that exist, with their defaults."""
 
-from dassl.config.defaults import clean_cfg, get_cfg_default
+from dassl.config.defaults import get_cfg_default
 
-__all__ = ["clean_cfg", "get_cfg_default"]
+__all__ = ["get_cfg_default"]

@@ -1,4 +1,8 @@
-"""Every configuration key there is. A key that nobody reads is not declared: setting it is an error."""
+"""Every configuration key there is; setting another one is an error.
+
+MODEL.BACKBONE.PRETRAINED and MODEL.HEAD.NAME are read by nothing here: they are declared because the
+family's command line and YAML files set them.
+"""
 
 from yacs.config import CfgNode
 
@@ -121,10 +125,3 @@ def _optim() -> CfgNode:
     node.WARMUP_MIN_LR = 1e-5
     node.WARMUP_RECOUNT = True  # the schedule proper starts from its first epoch after the warm-up
     return node
-
-
-def clean_cfg(cfg: CfgNode, trainer: str) -> None:
-    """Removes the nodes of all trainers but ``trainer`` from ``cfg.TRAINER``."""
-    for key in list(cfg.TRAINER):
-        if key not in ("NAME", trainer.upper()):
-            cfg.TRAINER.pop(key)

@@ -1,6 +1,7 @@
 """From a data set to batches: the wrapper that reads and transforms images, and the loaders of a run."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from dassl.utils import isolated_rng, mix_seed, read_image
 logger = logging.getLogger(__name__)
 
 Transform = Callable[[Image], Any]
+
+MAX_LOOKED_FOR = 100_000  # images; on a slow disk more of them take minutes
 
 
 class DataManager:
@@ -106,6 +109,27 @@ class DataManager:
                 if hasattr(part, "set_epoch"):
                     part.set_epoch(epoch, self.data_seed)
 
+    def check_images(self) -> None:
+        """Looks for every image that training and its tests will read, if they are not too many to look for.
+
+        Own dataset wrappers are passed by: where they read from is their affair.
+
+        Raises:
+            FileNotFoundError: images are missing; names the first.
+        """
+        loaders = filter(None, (self.train_loader_x, self.val_loader, self.test_loader))
+        sources = [loader.dataset.data_source for loader in loaders if type(loader.dataset) is DatasetWrapper]
+        paths = {getattr(item, "impath", ""): None for source in sources for item in source}  # each once
+        paths.pop("", None)
+        if len(paths) > MAX_LOOKED_FOR:
+            return
+        missing = [path for path in paths if not os.path.isfile(path)]
+        if missing:
+            raise FileNotFoundError(
+                f'No image file at "{missing[0]}" ({len(missing):,} of {len(paths):,} images are missing); '
+                "is the data set complete?"
+            )
+
     def show_dataset_summary(self, cfg: CfgNode) -> None:
         """Logs a table of what there is."""
         dataset = self.dataset
@@ -141,7 +165,7 @@ def build_data_loader(
         sampler_type, cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins
     )
     dataset = (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train)
-    workers = cfg.DATALOADER.NUM_WORKERS
+    workers = min(cfg.DATALOADER.NUM_WORKERS, _num_cpus())  # with more, torch warns
     loader = DataLoader(
         dataset,
         batch_size=batch_size,
@@ -158,6 +182,13 @@ def build_data_loader(
             f"no batch of {batch_size} can be made of {len(data_source)} images with {sampler_type}"
         )
     return loader
+
+
+def _num_cpus() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class DatasetWrapper(Dataset):

@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -185,6 +186,9 @@ class TrainerBase:
         """Restores the newest state below ``directory``; returns the number of epochs it was trained for.
 
         That is the final checkpoint if training is through, else the resume file, else the last checkpoint.
+
+        Raises:
+            ValueError: the file is of a run with another configuration, or damaged.
         """
         names = self.get_model_names()
         last = [last_checkpoint(os.path.join(directory, name)) for name in names]
@@ -200,7 +204,11 @@ class TrainerBase:
         logger.info("Found checkpoint at %s (will resume training)", directory)
         epochs = [
             resume_from_checkpoint(
-                os.path.join(directory, name), self._models[name], self._optims[name], self._scheds[name]
+                os.path.join(directory, name),
+                self._models[name],
+                self._optims[name],
+                self._scheds[name],
+                check=partial(resume.check_config, self.cfg),
             )
             for name in names
         ]
@@ -224,6 +232,7 @@ class TrainerBase:
                     "optimizer": None if optim is None else optim.state_dict(),
                     "scheduler": None if sched is None else sched.state_dict(),
                     "val_result": val_result,
+                    "cfg": self.cfg.dump(),
                 },
                 os.path.join(directory, name),
                 is_best=is_best,

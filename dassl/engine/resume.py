@@ -29,6 +29,8 @@ FREE_KEYS = {
     "DATASET.ROOT",
     "DATALOADER.NUM_WORKERS",
     "TRAIN.PRINT_FREQ",
+    "TRAIN.RESUME",
+    "TRAIN.CHECKPOINT_FREQ",
     "VERBOSE",
     "USE_CUDA",
 }
@@ -68,19 +70,40 @@ def read(directory: str, cfg: CfgNode) -> dict[str, Any]:
     """The state in ``<directory>/resume.pth.tar``.
 
     Raises:
-        ValueError: the file is of a run with another configuration, or cut off.
+        ValueError: the file is of a run with another configuration, or damaged.
     """
     path = os.path.join(directory, FILE_NAME)
     logger.info("Found checkpoint at %s (will resume training)", directory)
     logger.info('Loading checkpoint from "%s"', path)
-    state = load_checkpoint(path)
-    differences = config_differences(state["cfg"], cfg)
+    try:
+        state = load_checkpoint(path)
+    except ValueError as error:
+        raise ValueError(
+            f'"{path}" ({os.path.getsize(path):,} bytes) is cut off or not a resume file: '
+            "delete it to start anew"
+        ) from error
+    check_config(cfg, path, state)
+    return state
+
+
+def check_config(cfg: CfgNode, path: str, state: dict[str, Any]) -> None:
+    """Refuses to continue from a file that a run with another configuration wrote.
+
+    Args:
+        cfg: the present configuration.
+        path: where the file is.
+        state: its content; what is under ``cfg``, the text of its configuration, is compared. Dassl's own
+            checkpoints have none and pass.
+
+    Raises:
+        ValueError: the configurations differ; names the keys.
+    """
+    differences = config_differences(state["cfg"], cfg) if "cfg" in state else []
     if differences:
         raise ValueError(
-            f'"{path}" is of a run with another configuration ({"; ".join(differences)}): '
-            "set them back to continue it; to start anew delete the file or choose another output folder"
+            f'"{path}" is of a run with another configuration ({"; ".join(differences)}): set them back to '
+            f'continue it; to start anew delete "{os.path.dirname(path)}" or choose another output folder'
         )
-    return state
 
 
 def load(trainer: "TrainerBase", state: dict[str, Any]) -> None:
@@ -105,12 +128,19 @@ def load(trainer: "TrainerBase", state: dict[str, Any]) -> None:
 
 
 def config_differences(saved: str, cfg: CfgNode) -> list[str]:
-    """The keys, free ones aside, that differ between a saved configuration (YAML text) and ``cfg``."""
+    """The keys that differ between a saved configuration (YAML text) and ``cfg``.
+
+    Left out are the free keys, those that only one side has (other versions of the code declare other keys),
+    and those of other trainers: below ``TRAINER`` only the node with the trainer's name in whatever case
+    counts (``TRAINER.COOP`` for CoOp), or every node if there is none of that name.
+    """
     old, new = _flatten(yaml.safe_load(saved)), _flatten(yaml.safe_load(cfg.dump()))
+    own = {node for node in cfg.TRAINER if node.lower() == cfg.TRAINER.NAME.lower()}
+    others = tuple(f"TRAINER.{node}." for node in cfg.TRAINER if own and node not in own)
     return [
-        f"{key} was {old.get(key, 'not set')!r}, is {new.get(key, 'not set')!r}"
-        for key in sorted(old.keys() | new.keys())
-        if key not in FREE_KEYS and old.get(key, "not set") != new.get(key, "not set")
+        f"{key} was {old[key]!r}, is {new[key]!r}"
+        for key in sorted((old.keys() & new.keys()) - FREE_KEYS)
+        if old[key] != new[key] and not key.startswith(others)
     ]
 
 

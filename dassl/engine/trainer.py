@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import time
+from functools import reduce
 from typing import Any
 
 import torch
@@ -19,6 +20,15 @@ from dassl.utils import AverageMeter, MetricMeter
 
 logger = logging.getLogger(__name__)
 
+LEAST = {
+    "OPTIM.MAX_EPOCH": 1,
+    "TRAIN.PRINT_FREQ": 1,
+    "DATALOADER.TRAIN_X.BATCH_SIZE": 1,
+    "DATALOADER.TEST.BATCH_SIZE": 1,
+    "DATALOADER.NUM_WORKERS": 0,
+}
+CHOICES = {"TEST.FINAL_MODEL": ("last_step", "best_val"), "TEST.SPLIT": ("val", "test")}
+
 
 class SimpleTrainer(TrainerBase):
     """A run on one data set; subclasses write ``build_model`` and the step.
@@ -29,8 +39,7 @@ class SimpleTrainer(TrainerBase):
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
-        if cfg.TEST.FINAL_MODEL not in ("last_step", "best_val"):
-            raise ValueError(f'TEST.FINAL_MODEL is "{cfg.TEST.FINAL_MODEL}"; set it to last_step or best_val')
+        _check_settings(cfg)
         self.check_cfg(cfg)
         self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
         self.start_epoch = self.epoch = 0
@@ -66,6 +75,8 @@ class SimpleTrainer(TrainerBase):
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self) -> None:
+        if isinstance(getattr(self, "dm", None), DataManager):
+            self.dm.check_images()
         self.time_start = time.time()
         self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.output_dir)
         self.init_writer(os.path.join(self.output_dir, "tensorboard"))
@@ -134,6 +145,24 @@ class SimpleTrainer(TrainerBase):
         if isinstance(tensor, (list, tuple)):  # views of DATALOADER.K_TRANSFORMS
             return [self._to_device(part) for part in tensor]
         return tensor.to(self.device, non_blocking=True)
+
+
+def _check_settings(cfg: CfgNode) -> None:
+    """Refuses values that no run can have, before anything is built."""
+    for key, least in LEAST.items():
+        if (value := _setting(cfg, key)) < least:
+            raise ValueError(f"{key} is {value}; set it to {least} or more")
+    for key, choices in CHOICES.items():
+        if (value := _setting(cfg, key)) not in choices:
+            raise ValueError(f'{key} is "{value}"; set it to {" or ".join(choices)}')
+    if cfg.RESUME and not os.path.isdir(cfg.RESUME):
+        raise FileNotFoundError(
+            f'RESUME (--resume) is "{cfg.RESUME}", which is not a folder; name the output folder of a run'
+        )
+
+
+def _setting(cfg: CfgNode, key: str) -> Any:
+    return reduce(getattr, key.split("."), cfg)
 
 
 class TrainerX(SimpleTrainer):

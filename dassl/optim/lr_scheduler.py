@@ -2,6 +2,7 @@
 
 import math
 from bisect import bisect_right
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -55,6 +56,14 @@ class EpochLR(LRScheduler):
         else:
             factor = self.decay(epoch) / self.decay(warmup) if epoch > warmup else 1.0
         return [lr * factor for lr in self.base_lrs]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes to the epoch of a saved schedule, ours or torch's; the rates stay the configuration's."""
+        self.last_epoch = state_dict["last_epoch"]
+        self._step_count = self.last_epoch + 1
+        self._last_lr = self.get_lr()
+        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = lr
 
 
 def _steps(optim_cfg: CfgNode) -> list[int]:

@@ -1,13 +1,15 @@
 """Checkpoints: written atomically, read without running code from the file, loaded strictly."""
 
+import contextlib
+import glob
 import logging
 import os
 import pickle
+import time
 import types
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import torch
@@ -18,19 +20,41 @@ from torch.optim.lr_scheduler import LRScheduler
 logger = logging.getLogger(__name__)
 
 
-@contextmanager
+# seconds after which the temporary file of another process is taken for that of a killed one
+LEFTOVER_AGE = 3600
+
+
+@contextlib.contextmanager
 def atomic_write(path: str) -> Iterator[BinaryIO]:
-    """Opens a binary file that appears under ``path`` only when it is whole and on the disk."""
-    temporary = f"{path}.tmp"  # a fixed name: what a killed process left is overwritten, not piled up
+    """Opens a binary file that appears under ``path`` only when it is whole and on the disk.
+
+    Until then it is ``<path>.tmp-<process id>``. What killed processes left of that kind is removed.
+
+    Raises:
+        OSError: the file cannot be written; on whatever error, what was under ``path`` is still there.
+    """
+    temporary = f"{path}.tmp-{os.getpid()}"
     try:
         with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        # torch reports a write that failed by RuntimeError, as it does many other things
+        reason = str(error).strip().partition("\n")[0]
+        torchs = "unexpected pos" in reason or "PytorchStreamWriter failed writing" in reason
+        if not torchs and not isinstance(error, OSError):
+            raise
+        raise OSError(f'cannot write "{path}": disk full? ({reason})') from error
     finally:
-        if os.path.exists(temporary):
+        with contextlib.suppress(OSError):
             os.remove(temporary)
+    # By age, not by process id: on a shared disk that may be the id of a living process of another machine.
+    for leftover in glob.glob(f"{glob.escape(path)}.tmp-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - os.path.getmtime(leftover) > LEFTOVER_AGE:
+                os.remove(leftover)
 
 
 def save_checkpoint(
@@ -43,7 +67,8 @@ def save_checkpoint(
     """Writes ``<save_dir>/model.pth.tar-<epoch>`` and its name into ``<save_dir>/checkpoint``.
 
     Args:
-        state: Dassl's dictionary: ``state_dict``, ``epoch``, ``optimizer``, ``scheduler``, ``val_result``.
+        state: Dassl's dictionary: ``state_dict``, ``epoch``, ``optimizer``, ``scheduler``, ``val_result``;
+            with ``cfg``, the configuration's text, training continues only with the same.
         save_dir: made if it is missing.
         is_best: also write ``model-best.pth.tar``.
         remove_module_from_keys: strip ``module.`` from the tensors' names.
@@ -193,13 +218,24 @@ def resume_from_checkpoint(
     model: nn.Module,
     optimizer: Optimizer | None = None,
     scheduler: LRScheduler | None = None,
+    check: Callable[[str, dict[str, Any]], None] | None = None,
 ) -> int:
-    """Loads the checkpoint last saved in ``fdir``; returns the number of epochs it was trained for."""
+    """Loads the checkpoint last saved in ``fdir``; returns the number of epochs it was trained for.
+
+    Args:
+        fdir: folder of one model's checkpoints.
+        model: gets the weights.
+        optimizer: gets its state, if given.
+        scheduler: the same.
+        check: is called with the path and the checkpoint before anything is loaded, to refuse it.
+    """
     path = last_checkpoint(fdir)
     if path is None:
         raise FileNotFoundError(f'File is not found at "{os.path.join(fdir, "checkpoint")}"')
     logger.info('Loading checkpoint from "%s"', path)
     checkpoint = load_checkpoint(path)
+    if check is not None:
+        check(path, checkpoint)
     load_state_dict_strictly(model, checkpoint["state_dict"], path)
     logger.info("Loaded model weights")
     for what, target in (("optimizer", optimizer), ("scheduler", scheduler)):

@@ -79,11 +79,9 @@ def load(
         )
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     weights = load_state_dict(name, download_root)
-    model = build_model(weights.state_dict, weights.decide_quick_gelu(quick_gelu), source=weights.source).to(
-        device
-    )
-    if device.type == "cpu":
-        model.float()
+    quick_gelu = weights.decide_quick_gelu(quick_gelu)
+    half = device.type != "cpu"
+    model = build_model(weights.state_dict, quick_gelu, source=weights.source, half=half).to(device)
     return model, _transform(model.visual.input_resolution)
 
 
@@ -151,6 +149,8 @@ def _file_resolution(path: Path, mtime_ns: int, size: int) -> int:
 
 
 def _existing_file(name: str | Path) -> Path:
+    if not str(name):
+        raise ValueError(f"no CLIP model is named: pass one of {', '.join(_MODELS)}, or a path to weights")
     path = Path(name).expanduser()
     if path.is_file():
         return path

@@ -291,14 +291,19 @@ def convert_weights(model: nn.Module) -> None:
 
 
 def build_model(
-    state_dict: Mapping[str, Tensor], quick_gelu: bool = True, *, source: str = "state dict"
+    state_dict: Mapping[str, Tensor],
+    quick_gelu: bool = True,
+    *,
+    source: str = "state dict",
+    half: bool = True,
 ) -> CLIP:
-    """Build the CLIP that a state dict describes; evaluation mode, float16 matrix weights, on the CPU.
+    """Build the CLIP that a state dict describes; evaluation mode, on the CPU.
 
     Args:
         state_dict: tensors under OpenAI's or open_clip's names; it is not changed.
         quick_gelu: activation the weights were trained with (OpenAI's: True).
         source: where the tensors come from, for error messages.
+        half: whether matrix weights are float16, as OpenAI's function has them; else everything is float32.
 
     Raises:
         ValueError: a tensor is missing, unexpected or misshapen, or no supported architecture fits.
@@ -307,6 +312,7 @@ def build_model(
     with torch.device("meta"):  # no time is spent on initial values that are overwritten at once
         model = CLIP(**architecture(state_dict, source), quick_gelu=quick_gelu)
     check_tensors(state_dict, model.state_dict(), source)
-    convert_weights(model)
+    if half:
+        convert_weights(model)
     model.to_empty(device="cpu").load_state_dict(state_dict)
     return model.eval()

@@ -288,3 +288,12 @@ def test_import_is_light():
     root = Path(clip.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_float32_weights_stay_exact_on_the_cpu(tmp_path: Path) -> None:
+    """OpenAI's files are float16; open_clip's are not, and lose nothing where everything runs in float32."""
+    model = CLIP(64, 32, 2, 64, 16, 77, 49408, 64, 1, 2)
+    torch.save(model.state_dict(), tmp_path / "exact.pt")
+    loaded, _ = clip.load(str(tmp_path / "exact.pt"), device="cpu", quick_gelu=True)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from yacs.config import CfgNode
 
-import train
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from datasets.base import SplitFileDataset
+from trainers.common.config import extend_cfg, import_all
 
 SPLITS = {
     "caltech101": "Caltech101",
@@ -25,7 +25,7 @@ SPLITS = {
 
 def config(root: Path, name: str, shots: int = 16, seed: int = 1, subsample: str = "all") -> CfgNode:
     cfg = get_cfg_default()
-    train.extend_cfg(cfg)
+    extend_cfg(cfg)
     cfg.DATASET.ROOT = str(root)
     cfg.DATASET.NAME = name
     cfg.DATASET.NUM_SHOTS = shots
@@ -36,7 +36,7 @@ def config(root: Path, name: str, shots: int = 16, seed: int = 1, subsample: str
 
 def coop_root(folder: Path, assets: Path, name: str) -> Path:
     """A data root with the official split of a data set and an empty image folder."""
-    train.import_all("datasets")
+    import_all("datasets")
     kind = DATASET_REGISTRY.get(name)
     dataset = folder / kind.dataset_dir
     (dataset / kind.image_dir).mkdir(parents=True)

@@ -183,7 +183,10 @@ def test_an_old_style_trainer_runs_unmodified(
 def test_a_file_that_does_not_import_is_named_and_stops_nobody(house: Path) -> None:
     broken = house / "trainers" / "broken.py"
     broken.write_text("import no_such_package\n")
-    code = "import train; from dassl.config import get_cfg_default; train.extend_cfg(get_cfg_default())"
+    code = (
+        "from trainers.common.config import extend_cfg; "
+        "from dassl.config import get_cfg_default; extend_cfg(get_cfg_default())"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=house, capture_output=True, text=True)
     broken.unlink()
     assert done.returncode == 0, done.stderr

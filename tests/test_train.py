@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,9 @@ import torch
 
 import train
 from tests.conftest import ROOT
+from trainers.common.config import setup_cfg
+from trainers.common.record import differing_settings, read_record
+from trainers.common.run_folder import alone_in
 
 BASE2NEW = str(ROOT / "configs" / "trainers" / "HeBA" / "base2new.yaml")
 CALTECH101 = str(ROOT / "configs" / "datasets" / "caltech101.yaml")
@@ -93,9 +97,7 @@ def test_a_finished_run_is_not_taken_for_another(
     trained: Path, toy_data: Path, toy_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base", "OPTIM.LR", "0.5"]
-    with pytest.raises(SystemExit) as stop:
-        train.main(command(toy_data, trained, opts))
-    assert stop.value.code == 2
+    assert train.main(command(toy_data, trained, opts)) == 2
     assert "OPTIM.LR 0.0075 != 0.5" in capsys.readouterr().err
 
 
@@ -188,8 +190,7 @@ def test_weights_of_a_retrained_model_are_evaluated_again(
     assert subprocess.run(subprocess_command(arguments), capture_output=True).returncode == 0
     next(iter(checkpoint["state_dict"].values())).mul_(2)
     torch.save(checkpoint, model / "model.pth.tar-3")
-    with pytest.raises(SystemExit):
-        train.main(arguments)
+    assert train.main(arguments) == 2
     assert "the evaluated weights" in capsys.readouterr().err
 
 
@@ -224,6 +225,22 @@ MISTAKES = {
     "classes": ([], ["DATASET.SUBSAMPLE_CLASSES", "novel"], "DATASET.SUBSAMPLE_CLASSES"),
     "model folder": (["--eval-only", "--model-dir", "/no/run", "--load-epoch", "last"], [], "/no/run"),
     "epoch": (["--eval-only", "--model-dir", "TRAINED", "--load-epoch", "99"], [], "model.pth.tar-99"),
+    "no model": (["--eval-only"], [], "--model-dir"),
+    "resume folder": (["--resume", "/no/run"], [], "/no/run"),
+    "activation word": ([], ["MODEL.BACKBONE.QUICK_GELU", "maybe"], "MODEL.BACKBONE.QUICK_GELU"),
+    "scale": ([], ["TRAINER.HeBA.ADAPTER_SCALE", "big"], "TRAINER.HeBA.ADAPTER_SCALE"),
+    "scale 0": ([], ["TRAINER.HeBA.ADAPTER_SCALE_BASE", "0"], "nothing to train"),
+    "ratio": ([], ["TRAINER.HeBA.SLOW_FAST_RATIO", "2"], "TRAINER.HeBA.SLOW_FAST_RATIO"),
+    "smoothing": ([], ["TRAINER.HeBA.LABEL_SMOOTHING", "-1"], "TRAINER.HeBA.LABEL_SMOOTHING"),
+    "epochs": ([], ["OPTIM.MAX_EPOCH", "0"], "OPTIM.MAX_EPOCH"),
+    "split": ([], ["TEST.SPLIT", "train"], "TEST.SPLIT"),
+    "views": ([], ["DATALOADER.K_TRANSFORMS", "2"], "DATALOADER.K_TRANSFORMS"),
+    "template type": ([], ["TRAINER.HeBA.TEMPLATES", "(1,)"], 'template "1"'),
+    "other settings than trained with": (
+        ["--eval-only", "--model-dir", "TRAINED", "--load-epoch", "last"],
+        ["DATASET.SUBSAMPLE_CLASSES", "new"],
+        "TRAINER.HeBA.ADAPTER_SCALE_FACTOR 2.25 != 3.0",
+    ),
 }
 
 
@@ -238,17 +255,130 @@ def test_a_users_mistake_is_one_clear_line_and_status_2(
     mistake: str,
 ) -> None:
     flags, opts, named = MISTAKES[mistake]
+    if mistake == "other settings than trained with":  # not said on the command line, but in a file
+        settings = tmp_path / "mine.yaml"
+        settings.write_text("TRAINER:\n  HeBA:\n    ADAPTER_SCALE_FACTOR: 3\n")
+        flags = [*flags, "--config-file", str(settings)]
+        tmp_path = tmp_path / "out"
     flags = [str(trained) if flag == "TRAINED" else flag for flag in flags]
     stdout = sys.stdout
     monkeypatch.chdir(ROOT)
-    with pytest.raises(SystemExit) as stop:
-        train.main(command(toy_data, tmp_path, [*toy_flags, *opts], *flags))
+    status = train.main(command(toy_data, tmp_path, [*toy_flags, *opts], *flags))
     sys.stdout = stdout  # setup_logger replaced it
-    assert stop.value.code == 2
+    assert status == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert named in lines[0]
     assert not (tmp_path / "results.json").exists()
+
+
+def test_settings_said_on_the_command_line_may_differ_from_training(
+    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
+) -> None:
+    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "new", "TRAINER.HeBA.ADAPTER_SCALE_BASE", "0.5"]
+    flags = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "last")
+    done = subprocess.run(subprocess_command(command(toy_data, tmp_path, opts, *flags)), capture_output=True)
+    assert done.returncode == 0
+    other = json.loads((tmp_path / "results.json").read_text())["other"]
+    assert other["base_scale"]["adapter_scale"] == 0.5
+
+
+def test_a_changed_setting_is_refused_wherever_the_run_was_cut(
+    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
+) -> None:
+    """Also after the last epoch, when only results.json is missing."""
+    shutil.copytree(trained, tmp_path / "cut")
+    (tmp_path / "cut" / "results.json").unlink()
+    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base", "OPTIM.LR", "0.5"]
+    arguments = subprocess_command(command(toy_data, tmp_path / "cut", opts))
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "OPTIM.LR was 0.0075, is 0.5" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "ValueError" in (tmp_path / "cut" / "traceback.txt").read_text()
+    done = subprocess.run([*arguments[:-1], "0.0075"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert same(weights(tmp_path / "cut"), weights(trained))
+    assert not (tmp_path / "cut" / "traceback.txt").exists()
+
+
+def test_an_evaluation_does_not_go_into_a_training_folder(
+    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "resume.pth.tar").touch()
+    flags = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "last")
+    assert train.main(command(toy_data, tmp_path, toy_flags, *flags)) == 2
+    assert "holds a training run" in capsys.readouterr().err
+
+
+def test_a_second_process_stays_out_of_a_running_folder(
+    toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with alone_in(tmp_path):
+        arguments = subprocess_command(command(toy_data, tmp_path, toy_flags))
+        done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "another process is running in" in done.stderr
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_half_written_files_of_a_killed_run_are_swept_up(tmp_path: Path) -> None:
+    half = tmp_path / "adapter_learner" / "model.pth.tar-3.tmp-123"
+    half.parent.mkdir()
+    half.touch()
+    with alone_in(tmp_path):
+        assert not half.exists()
+
+
+def test_a_missing_image_is_named_before_the_first_epoch(
+    toy_data: Path, toy_flags: list[str], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(toy_data, data)
+    image = data / "caltech-101" / "101_ObjectCategories" / "ant" / "image_0010.png"  # of the test set
+    image.unlink()
+    done = subprocess.run(
+        subprocess_command(command(data, tmp_path / "out", toy_flags)), capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert str(image) in done.stderr
+    assert "epoch [1/" not in done.stdout
+
+
+def test_a_run_without_evaluation_is_finished_too(
+    toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = command(toy_data, tmp_path, [*toy_flags, "TEST.NO_TEST", "True", "OPTIM.MAX_EPOCH", "1"])
+    for _ in range(2):
+        done = subprocess.run(subprocess_command(arguments), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert "Finished already" in done.stdout
+
+
+def test_keys_of_other_methods_and_later_versions_do_not_invalidate_a_finished_run(
+    trained: Path, toy_data: Path, toy_flags: list[str]
+) -> None:
+    arguments = command(toy_data, trained, [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base"])
+    cfg = setup_cfg(train.parse_args(arguments))
+    record = read_record(str(trained))
+    record["config"] |= {"TRAINER.Other.LR": 1, "TRAINER.COOP.N_CTX": 4}
+    del record["config"]["TRAINER.HeBA.KERNEL"]
+    assert differing_settings(cfg, record) == []
+    record["config"]["TRAINER.HeBA.NORM"] = "none"
+    assert differing_settings(cfg, record) == ["TRAINER.HeBA.NORM"]
+
+
+@pytest.mark.parametrize("texts", ['"a sentence"', "[1]", "{}", '[""]', "5", '{"a": 1}'])
+def test_descriptions_of_a_wrong_kind_are_refused(
+    toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], texts: str
+) -> None:
+    some = tmp_path / "some.json"
+    some.write_text(f'{{"ant": {texts}}}')
+    stdout = sys.stdout
+    opts = [*toy_flags, "TRAINER.HeBA.DESCRIPTIONS", str(some)]
+    assert train.main(command(toy_data, tmp_path / "out", opts)) == 2
+    sys.stdout = stdout
+    assert "class ant has" in capsys.readouterr().err
 
 
 def test_a_class_without_description_is_named(
@@ -258,8 +388,7 @@ def test_a_class_without_description_is_named(
     some.write_text(json.dumps({"Ant": ["small"], "ceiling fan": ["large"], "crab": []}))
     stdout = sys.stdout
     opts = [*toy_flags, "TRAINER.HeBA.DESCRIPTIONS", str(some)]
-    with pytest.raises(SystemExit):
-        train.main(command(toy_data, tmp_path / "out", opts))
+    assert train.main(command(toy_data, tmp_path / "out", opts)) == 2
     sys.stdout = stdout
     assert "describes no crab, grand_piano, lotus, scissors" in capsys.readouterr().err
 
@@ -269,12 +398,12 @@ def test_published_configuration_files_load(tmp_path: Path, toy_data: Path, toy_
     published = tmp_path / "x2d.yaml"
     published.write_text("TRAINER:\n  HeBA:\n    ADAPTER_SCALE: 0.05\n    ADAPTER_SCALE_FACTOR: 10.0\n")
     arguments = command(toy_data, tmp_path, toy_flags, "--config-file", str(published))
-    options = train.setup_cfg(train.parse_args(arguments)).TRAINER.HeBA
+    options = setup_cfg(train.parse_args(arguments)).TRAINER.HeBA
     assert options.ADAPTER_SCALE == 0.05
     assert options.ADAPTER_SCALE_BASE == 0.025
     published.write_text("TRAINER:\n  LWEIB:\n    ADAPTER_SCALE: 0.05\n")
     with pytest.raises(ValueError, match=r"x2d.yaml.*unknown key TRAINER.LWEIB"):
-        train.setup_cfg(train.parse_args(arguments))
+        setup_cfg(train.parse_args(arguments))
 
 
 def test_an_interrupt_says_how_to_go_on(toy_data: Path, toy_flags: list[str], tmp_path: Path) -> None:
@@ -297,6 +426,6 @@ def test_help_needs_no_torch() -> None:
 
 def test_whole_numbers_are_taken_where_floats_belong(toy_data: Path, toy_flags: list[str]) -> None:
     opts = [*toy_flags, "TRAINER.HeBA.ADAPTER_SCALE_NOVEL", "0", "OPTIM.LR", "1"]
-    cfg = train.setup_cfg(train.parse_args(command(toy_data, toy_data, opts)))
+    cfg = setup_cfg(train.parse_args(command(toy_data, toy_data, opts)))
     assert cfg.TRAINER.HeBA.ADAPTER_SCALE_NOVEL == 0.0
     assert isinstance(cfg.OPTIM.LR, float)

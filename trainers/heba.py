@@ -32,6 +32,16 @@ from trainers.common.sampling import sample_classes
 
 logger = logging.getLogger(__name__)
 
+# Largest value of each option that must be a number from 0.
+LIMITS = {
+    "ADAPTER_SCALE_BASE": math.inf,
+    "ADAPTER_SCALE_NOVEL": math.inf,
+    "ADAPTER_SCALE": math.inf,
+    "ADAPTER_SCALE_FACTOR": math.inf,
+    "SLOW_FAST_RATIO": 1,
+    "LABEL_SMOOTHING": 1,
+}
+
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Declares HeBA's options with the values of the published base2new.yaml."""
@@ -211,6 +221,18 @@ class HeBA(ClipTrainer):
                 f'TRAINER.HeBA.NOVEL_RESULT_SCALE is "{self.options.NOVEL_RESULT_SCALE}"; set it to novel '
                 "or base"
             )
+
+        for key, most in LIMITS.items():
+            value = self.options[key]
+            if value is not None and not (type(value) in (int, float) and 0 <= value <= most):
+                raise ValueError(f"TRAINER.HeBA.{key} is {value}; set it to a number from 0 to {most}")
+
+    def before_train(self) -> None:
+        if self.model.adapter_learner.base_scale == 0:
+            raise ValueError(
+                "TRAINER.HeBA.ADAPTER_SCALE_BASE is 0, so there is nothing to train; set it above 0"
+            )
+        super().before_train()
 
     def class_prompts(self, classnames: list[str]) -> list[list[str]]:
         options = self.options

@@ -8,11 +8,13 @@ expect_args 2 3 "DATASET SEED [CONFIG]"
 HERE=$(dirname "${BASH_SOURCE[0]}")
 export DATA SHOTS PYTHON
 ROOT_OUTPUT=$OUTPUT
+FAILED=
 while read -r NAME KEYS; do
     echo "== $NAME: ${KEYS:-the published settings}"
     for SCRIPT in base2new_train.sh base2new_test.sh; do
         # shellcheck disable=SC2086  # KEYS are words of their own
-        OUTPUT=$ROOT_OUTPUT/ablation/$NAME bash "$HERE/$SCRIPT" "${ARGS[@]}" -- $KEYS ${OPTS[@]+"${OPTS[@]}"} </dev/null
+        OUTPUT=$ROOT_OUTPUT/ablation/$NAME bash "$HERE/$SCRIPT" "${ARGS[@]}" -- $KEYS ${OPTS[@]+"${OPTS[@]}"} \
+            </dev/null || { FAILED="$FAILED $NAME"; break; }
     done
 done <<'VARIANTS'
 full
@@ -23,3 +25,7 @@ zero_initialisation TRAINER.HeBA.INIT zero
 no_slow_fast TRAINER.HeBA.ADAPTER_SCALE_FACTOR 1
 no_label_smoothing TRAINER.HeBA.LABEL_SMOOTHING 0
 VARIANTS
+if [ -n "$FAILED" ]; then
+    echo "error: these variants failed:$FAILED" >&2
+    exit 1
+fi

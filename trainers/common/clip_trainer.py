@@ -37,6 +37,11 @@ class ClipTrainer(TrainerX):
         name = type(self).__name__
         self.options = cfg.TRAINER[name]
         self.precision = get_precision(self.options.PREC, f"TRAINER.{name}.PREC")
+        if cfg.DATALOADER.K_TRANSFORMS != 1 or cfg.INPUT.NO_TRANSFORM:
+            raise ValueError(
+                f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS} and INPUT.NO_TRANSFORM "
+                f"{cfg.INPUT.NO_TRANSFORM}, but {name} takes one tensor an image; set them to 1 and False"
+            )
 
     def class_prompts(self, classnames: list[str]) -> list[list[str]]:
         """The prompts of each class."""

@@ -16,13 +16,15 @@ PROMPTS_AT_ONCE = 256  # prompts in one pass of the text encoder at evaluation
 
 
 def load_clip(cfg: CfgNode) -> CLIP:
-    """CLIP named by ``MODEL.BACKBONE.NAME`` (a name or a path), on the CPU.
+    """CLIP named by ``MODEL.BACKBONE.NAME`` (a name or a path), in float32 on the CPU.
 
     Raises:
         ValueError: unknown name, unreadable weights, or weights whose activation is unknown.
     """
     weights = clip.load_state_dict(cfg.MODEL.BACKBONE.NAME)
     quick_gelu = cfg.MODEL.BACKBONE.get("QUICK_GELU")
+    if quick_gelu not in (None, True, False):
+        raise ValueError(f'MODEL.BACKBONE.QUICK_GELU is "{quick_gelu}"; set it to True or False')
     if quick_gelu is None:
         quick_gelu = weights.quick_gelu
     if quick_gelu is None:
@@ -30,7 +32,7 @@ def load_clip(cfg: CfgNode) -> CLIP:
             f'weights "{cfg.MODEL.BACKBONE.NAME}" do not tell whether they were trained with QuickGELU; '
             "set MODEL.BACKBONE.QUICK_GELU True (OpenAI's weights and their kind) or False"
         )
-    return build_model(weights.state_dict, quick_gelu=quick_gelu)
+    return build_model(weights.state_dict, quick_gelu, source=weights.source, half=False)
 
 
 class CustomCLIP(nn.Module):

@@ -70,7 +70,7 @@ def template_prompts(classnames: Sequence[str], templates: Sequence[str]) -> lis
         ValueError: a template has no ``{}``.
     """
     for template in templates:
-        if "{}" not in template:
+        if not isinstance(template, str) or "{}" not in template:
             raise ValueError(f'template "{template}" has no {{}} for the class name; put one in')
     return [[template.replace("{}", readable(name)) for template in templates] for name in classnames]
 
@@ -110,11 +110,14 @@ def description_prompts(
             f"(docs/DESCRIPTIONS.md says how to get it){remedy}"
         )
     try:
-        described = {
-            readable(name).lower(): texts for name, texts in json.loads(path.read_text("utf-8")).items()
-        }
+        content = json.loads(path.read_text("utf-8-sig"))
+        described = {readable(name).lower(): texts for name, texts in content.items()}
     except (ValueError, AttributeError) as error:
         raise ValueError(f'"{path}" is not a JSON object {{class name: [sentence, …]}}: {error}') from error
+    for name in classnames:
+        texts = described.get(readable(name).lower(), [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise ValueError(f'"{path}": class {name} has {texts!r} instead of a list of sentences'[:400])
     missing = [name for name in classnames if not described.get(readable(name).lower())]
     if missing:
         raise ValueError(

@@ -1,5 +1,6 @@
 """The record of a run: ``results.json``, written last and at once, so that it marks the run as finished."""
 
+import argparse
 import hashlib
 import json
 import os
@@ -13,7 +14,10 @@ from yacs.config import CfgNode
 
 SCHEMA = 1
 # Settings that do not change what a run computes: they may differ between a finished run and a repeated call.
-NO_EFFECT = ("OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ")
+NO_EFFECT = {
+    *("OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATALOADER.NUM_WORKERS"),
+    *("TRAIN.PRINT_FREQ", "TRAIN.RESUME", "TRAIN.CHECKPOINT_FREQ"),
+}
 
 
 def settings(cfg: CfgNode) -> dict[str, Any]:
@@ -31,10 +35,20 @@ def settings(cfg: CfgNode) -> dict[str, Any]:
     return json.loads(json.dumps(flat(cfg, "")))
 
 
+def relevant_settings(cfg: CfgNode) -> dict[str, Any]:
+    """The settings that decide what a run computes; those of other methods do not."""
+    own = f"TRAINER.{cfg.TRAINER.NAME}.".lower()
+    return {
+        key: value
+        for key, value in settings(cfg).items()
+        if key not in NO_EFFECT
+        and (key == "TRAINER.NAME" or not key.startswith("TRAINER.") or key.lower().startswith(own))
+    }
+
+
 def config_digest(cfg: CfgNode) -> str:
     """SHA-256 of the settings that matter."""
-    relevant = {key: value for key, value in settings(cfg).items() if key not in NO_EFFECT}
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(relevant_settings(cfg), sort_keys=True).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
@@ -47,13 +61,15 @@ def file_digest(path: Path) -> str:
 
 
 def differing_settings(cfg: CfgNode, record: dict[str, Any]) -> list[str]:
-    """``KEY there != here`` for each setting in which a recorded run differs from ``cfg``."""
-    here, there = settings(cfg), record.get("config", {})
-    return [
-        f"{key} {there.get(key)!r} != {here.get(key)!r}"
-        for key in sorted(here.keys() | there.keys())
-        if key not in NO_EFFECT and there.get(key) != here.get(key)
-    ]
+    """The settings in which a recorded run differs from ``cfg``; keys unknown to it are left out."""
+    there = record["config"]
+    return [key for key, value in relevant_settings(cfg).items() if key in there and there[key] != value]
+
+
+def show_differences(cfg: CfgNode, record: dict[str, Any], keys: list[str]) -> str:
+    """``KEY there != here; …``."""
+    here = settings(cfg)
+    return "; ".join(f"{key} {record['config'][key]!r} != {here[key]!r}" for key in keys)
 
 
 def read_record(output_dir: str) -> dict[str, Any] | None:
@@ -67,28 +83,38 @@ def read_record(output_dir: str) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(path.read_text("utf-8"))
-        return {"accuracy": record["accuracy"], **record}
+        return record | {"config": dict(record["config"])}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f'"{path}" is not the record of a run ({error!r}); delete it to run again'
+            f'"{path}" is not the record of a run ({error!r}); delete it to evaluate again'
         ) from error
 
 
-def write_record(output_dir: str, record: dict[str, Any]) -> Path:
-    """Writes the record so that it is either complete or absent."""
-    path = Path(output_dir) / "results.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def write_record(
+    cfg: CfgNode, args: argparse.Namespace, trainer: Any, loaded: dict[str, str], seconds: float
+) -> None:
+    """Writes ``results.json`` so that it is either complete or absent.
+
+    Args:
+        cfg: the run's configuration.
+        args: its command line.
+        trainer: the trainer that has run.
+        loaded: SHA-256 of the files that were evaluated.
+        seconds: how long training or evaluation took.
+    """
+    how = {"eval_only": args.eval_only, "model_dir": args.model_dir, "loaded": loaded, "seconds": seconds}
+    how["epochs"] = args.load_epoch if args.eval_only else cfg.OPTIM.MAX_EPOCH
+    path = Path(cfg.OUTPUT_DIR) / "results.json"
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(record, file, indent=1)
+            json.dump(describe_run(cfg, trainer) | how, file, indent=1)
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return path
 
 
 def evaluation(evaluator: Any, accuracy: float | None = None) -> dict[str, Any]:

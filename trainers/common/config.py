@@ -1,0 +1,151 @@
+"""The configuration of a run: defaults, YAML files, flags, ``KEY VALUE`` pairs; every key is checked."""
+
+import argparse
+import ast
+import contextlib
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from clip import clip
+from dassl.config import get_cfg_default
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def setup_cfg(args: argparse.Namespace) -> CfgNode:
+    """Dassl's defaults, then the data set's file, the method's file, the flags, and KEY VALUE pairs.
+
+    Raises:
+        ValueError: a file or key is unknown, a value has the wrong type, the backbone is unknown.
+    """
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    given = merge_file(cfg, "--dataset-config-file", args.dataset_config_file)
+    given |= merge_file(cfg, "--config-file", args.config_file)
+    flags = {
+        "DATASET.ROOT": args.root,
+        "OUTPUT_DIR": args.output_dir,
+        "RESUME": args.resume,
+        "SEED": args.seed,
+        "DATASET.SOURCE_DOMAINS": args.source_domains,
+        "DATASET.TARGET_DOMAINS": args.target_domains,
+        "INPUT.TRANSFORMS": args.transforms,
+        "TRAINER.NAME": args.trainer,
+        "MODEL.BACKBONE.NAME": args.backbone,
+        "MODEL.HEAD.NAME": args.head,
+    }
+    for key, value in flags.items():
+        if value not in ("", None):
+            cfg.merge_from_list([key, value])
+    given |= merge_pairs(cfg, args.opts)
+    if not cfg.MODEL.BACKBONE.NAME:
+        raise ValueError("MODEL.BACKBONE.NAME is not set; name the method's configuration with --config-file")
+    resolution = clip.input_resolution(cfg.MODEL.BACKBONE.NAME)
+    if "INPUT.SIZE" not in given:
+        cfg.INPUT.SIZE = (resolution, resolution)
+    cfg.freeze()
+    return cfg
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Declares the keys that Dassl does not have: the family's, ours, and those of each file in trainers/."""
+    cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
+    cfg.MODEL.BACKBONE.QUICK_GELU = None  # True or False where the weights' file does not tell
+    # CoOp declares these in its train.py; its trainer files, dropped into trainers/, need them.
+    cfg.TRAINER.COOP = CfgNode(
+        {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "PREC": "fp16", "CLASS_TOKEN_POSITION": "end"}
+    )
+    cfg.TRAINER.COCOOP = CfgNode({"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"})
+    import_all("datasets")
+    for module in import_all("trainers"):
+        if hasattr(module, "extend_cfg"):
+            module.extend_cfg(cfg)
+
+
+def import_all(package: str) -> list[ModuleType]:
+    """Imports every file of a package, also one dropped in; one that fails is named and left out."""
+    modules = []
+    for info in pkgutil.iter_modules([str(ROOT / package)]):
+        if info.ispkg:
+            continue
+        try:
+            modules.append(importlib.import_module(f"{package}.{info.name}"))
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with it must not stop the others
+            print(
+                f"warning: {package}/{info.name}.py is left out, it does not import: {error!r}",
+                file=sys.stderr,
+            )
+    return modules
+
+
+def merge_file(cfg: CfgNode, flag: str, path: str) -> set[str]:
+    """Merges a YAML file; returns the keys that it sets."""
+    if not path:
+        return set()
+    if not Path(path).is_file():
+        there = ", ".join(sorted(file.stem for file in Path(path).parent.glob("*.yaml"))) or "none"
+        raise ValueError(f'{flag} "{path}" does not exist; configurations there: {there}')
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = CfgNode.load_cfg(file)
+    except (yaml.YAMLError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f'{flag} "{path}" is not a YAML configuration: {" ".join(str(error).split())}'
+        ) from error
+    return merge(cfg, content, f'{flag} "{path}"')
+
+
+def merge_pairs(cfg: CfgNode, pairs: list[str]) -> set[str]:
+    """Merges ``KEY VALUE …`` from the command line; returns the keys."""
+    pairs = pairs[1:] if pairs[:1] == ["--"] else pairs
+    if len(pairs) % 2:
+        raise ValueError(
+            f"options must be pairs KEY VALUE, but {len(pairs)} words were given: {' '.join(pairs)}"
+        )
+    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        content: Any = {"true": True, "false": False}.get(value, value)
+        with contextlib.suppress(ValueError, SyntaxError):  # a plain word is a string
+            content = ast.literal_eval(value)
+        for part in reversed(key.split(".")):
+            content = CfgNode({part: content})
+        merge(cfg, content, f"command line: {key} {value}")
+    return set(pairs[::2])
+
+
+def merge(cfg: CfgNode, content: Any, source: str) -> set[str]:
+    """Merges a tree of settings; returns its dotted keys.
+
+    Raises:
+        ValueError: a key is unknown, or a value has the wrong type; the message names the source.
+    """
+    keys = checked_keys(cfg, content, "", source)
+    try:
+        cfg.merge_from_other_cfg(content)
+    except (ValueError, AssertionError, KeyError) as error:
+        raise ValueError(f"{source}: {error}") from error
+    return keys
+
+
+def checked_keys(known: Any, content: Any, prefix: str, source: str) -> set[str]:
+    """The dotted keys of ``content``, all declared; whole numbers become floats where those belong."""
+    keys = set()
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if key not in known:
+            raise ValueError(f"{source}: unknown key {name}; known there: {', '.join(sorted(known))}")
+        if isinstance(value, dict) != isinstance(known[key], dict):
+            raise ValueError(f"{source}: {name} is {'not ' * isinstance(value, dict)}a group of keys")
+        if isinstance(value, dict):
+            keys |= checked_keys(known[key], value, f"{name}.", source)
+            continue
+        keys.add(name)
+        if isinstance(known[key], float) and type(value) is int:
+            content[key] = float(value)
+    return keys

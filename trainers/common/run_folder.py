@@ -1,0 +1,127 @@
+"""A run's folder: whether it is finished or in use, and what an evaluation takes from another one."""
+
+import argparse
+import contextlib
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from trainers.common.record import differing_settings, file_digest, read_record, show_differences
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+
+def is_finished(cfg: CfgNode, args: argparse.Namespace, loaded: dict[str, str]) -> bool:
+    """Whether this very run is finished already.
+
+    Raises:
+        ValueError: the output folder holds a run of something else; the differences are named.
+    """
+    output = Path(cfg.OUTPUT_DIR)
+    record = read_record(cfg.OUTPUT_DIR)
+    if record is None:
+        if args.eval_only and ((output / "resume.pth.tar").exists() or any(output.glob("*/model*.pth.tar*"))):
+            raise ValueError(f'--output-dir "{output}" holds a training run; evaluate into another folder')
+        return False
+    different = show_differences(cfg, record, differing_settings(cfg, record))
+    if record.get("eval_only") != args.eval_only:
+        different += f"; eval_only {record.get('eval_only')} != {args.eval_only}"
+    if record.get("loaded") != loaded:
+        different += "; the evaluated weights"
+    if different:
+        raise ValueError(
+            f'"{output}" holds a finished run with other settings ({different.lstrip("; ")}); '
+            "choose another output folder, or delete that one to lose it"
+        )
+    return True
+
+
+def check_model_dir(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """A model is evaluated as it was trained, unless the command line itself says otherwise.
+
+    Raises:
+        ValueError: a setting of model or method differs; the differences are named.
+    """
+    record = read_record(args.model_dir)
+    if record is None:  # trained by other code
+        return
+    said = {*args.opts[::2], "MODEL.BACKBONE.NAME" if args.backbone else ""}
+    different = [
+        key
+        for key in differing_settings(cfg, record)
+        if key.startswith(("MODEL.", "TRAINER.")) and key not in said
+    ]
+    if different:
+        raise ValueError(
+            f'"{args.model_dir}" was trained with other settings '
+            f"({show_differences(cfg, record, different)}); "
+            "give the same KEY VALUE pairs here, or the new values if you mean them"
+        )
+
+
+def last_epoch(model_dir: str) -> int:
+    """The last epoch whose weights lie in a finished run's folder."""
+    folder = Path(model_dir)
+    epochs = [int(file.name.rsplit("-", 1)[1]) for file in folder.glob("*/model.pth.tar-*")]
+    if (folder / "resume.pth.tar").exists():
+        raise ValueError(
+            f'training in "{model_dir}" is not finished; run its training command again, it resumes'
+        )
+    if not epochs:
+        raise FileNotFoundError(f'no trained model in "{model_dir}" (from --model-dir); train first')
+    return max(epochs)
+
+
+def loaded_files(args: argparse.Namespace) -> dict[str, str]:
+    """SHA-256 of the files that an evaluation loads: results of other weights must not pass for its own."""
+    if not (args.eval_only and args.model_dir):
+        return {}
+    name = "model-best.pth.tar" if args.load_epoch is None else f"model.pth.tar-{args.load_epoch}"
+    return {
+        str(path.parent.name): file_digest(path) for path in sorted(Path(args.model_dir).glob(f"*/{name}"))
+    }
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps a second process out of a run's folder.
+
+    Raises:
+        ValueError: there is one already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    lock = folder / ".lock"
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f'another process is running in "{folder}"; wait for it or stop it') from None
+        except OSError:  # a file system without locks
+            yield
+            return
+        for leftover in folder.glob("**/*.tmp-*"):  # half-written by a process that was killed
+            leftover.unlink()
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def saved_traceback(folder: Path, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Keeps the traceback of errors that are shown as one line in ``traceback.txt``."""
+    try:
+        yield
+    except errors:
+        with contextlib.suppress(OSError):
+            (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        raise
+    (folder / "traceback.txt").unlink(missing_ok=True)

@@ -221,3 +221,34 @@ def test_adapter_range_beyond_the_encoder_is_refused(tiny_clip_path: Path) -> No
     settings.ADAPTER_END = 12
     with pytest.raises(ValueError, match="ADAPTER_END 12 .* text encoder's 4 blocks"):
         AdapterLearner(settings, clip_model)
+
+
+def test_a_checkpoint_of_the_published_code_loads_strictly(model: CustomCLIP, tmp_path: Path) -> None:
+    """Dassl's dictionary, published names, and the published buffer tk_prompts among the weights."""
+    from trainers.common.clip_trainer import load_strictly
+
+    learner = model.adapter_learner
+    published = {name: torch.randn_like(tensor) for name, tensor in learner.state_dict().items()}
+    load_strictly(learner, published | {"tk_prompts": torch.zeros(4, 20, 77)}, tmp_path / "model.pth.tar-30")
+    for name, tensor in learner.state_dict().items():
+        assert torch.equal(tensor, published[name])
+    before = {name: tensor.clone() for name, tensor in published.items()}
+    wrong = {name: torch.zeros_like(tensor) for name, tensor in published.items()}
+    del wrong["visual_adapter.3.mlp_conv.up.weight"]
+    wrong |= {"visual_adapter.13.mlp_conv.up.weight": torch.zeros(1)}
+    wrong["text_adapter.1.att_conv.up.weight"] = torch.zeros(2, 2)
+    with pytest.raises(ValueError, match="does not fit") as refused:
+        load_strictly(learner, wrong, tmp_path / "model.pth.tar-30")
+    message = str(refused.value)
+    assert "missing visual_adapter.3.mlp_conv.up.weight" in message
+    assert "unexpected visual_adapter.13.mlp_conv.up.weight" in message
+    assert "text_adapter.1.att_conv.up.weight has shape (2, 2) instead of (128, 32)" in message
+    for name, tensor in learner.state_dict().items():  # nothing was half loaded
+        assert torch.equal(tensor, before[name])
+
+
+def test_a_resnet_is_refused() -> None:
+    with torch.device("meta"):
+        backbone = CLIP(1024, 224, (3, 4, 6, 3), 64, None, 77, 49408, 512, 8, 12)
+    with pytest.raises(ValueError, match="vision transformers"):
+        AdapterLearner(options(), backbone)

@@ -36,7 +36,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "opts", default=[], nargs=argparse.REMAINDER, help="configuration options: KEY VALUE …"
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.opts = args.opts[1:] if args.opts[:1] == ["--"] else args.opts
+    return args
 
 
 def epoch(text: str) -> int | str:
@@ -110,7 +112,9 @@ def one_line(error: Exception) -> str:
     """The message of an error; of a loader worker's error, whose message is a traceback, the last line."""
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if "Original Traceback" in message:
-        message = message.strip().splitlines()[-1]
+        message = message.strip().splitlines()[-1].split(": ", 1)[-1]
+    if isinstance(error, FloatingPointError):
+        message += " Lower OPTIM.LR, or compute in PREC bf16 or fp32"
     return " ".join(message.split())
 
 

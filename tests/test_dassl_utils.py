@@ -224,3 +224,19 @@ def test_every_call_gives_a_fresh_configuration() -> None:
     cfg = get_cfg_default()
     cfg.OPTIM.LR = 1.0
     assert get_cfg_default().OPTIM.LR == 0.0003
+
+
+def test_a_log_that_cannot_be_written_is_one_warning_and_no_crash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    setup_logger(str(tmp_path))
+    full = open("/dev/full", "w", buffering=1)  # noqa: SIM115  # every write fails: no space left
+    sys.stdout.file.close()
+    sys.stdout.file = full
+    for number in range(3):
+        print("line", number)
+    sys.stdout.flush()
+    captured = capsys.readouterr()
+    assert captured.out == "line 0\nline 1\nline 2\n"
+    assert captured.err.count("cannot be written: disk full?") == 1

@@ -234,6 +234,7 @@ MISTAKES = {
     "smoothing": ([], ["TRAINER.HeBA.LABEL_SMOOTHING", "-1"], "TRAINER.HeBA.LABEL_SMOOTHING"),
     "epochs": ([], ["OPTIM.MAX_EPOCH", "0"], "OPTIM.MAX_EPOCH"),
     "split": ([], ["TEST.SPLIT", "train"], "TEST.SPLIT"),
+    "learning rate": ([], ["OPTIM.LR", "-1"], "OPTIM.LR"),
     "views": ([], ["DATALOADER.K_TRANSFORMS", "2"], "DATALOADER.K_TRANSFORMS"),
     "template type": ([], ["TRAINER.HeBA.TEMPLATES", "(1,)"], 'template "1"'),
     "other settings than trained with": (
@@ -270,6 +271,37 @@ def test_a_users_mistake_is_one_clear_line_and_status_2(
     assert len(lines) == 1
     assert named in lines[0]
     assert not (tmp_path / "results.json").exists()
+
+
+def test_a_checkpoint_without_results_still_tells_its_settings(
+    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained / "adapter_learner", tmp_path / "model" / "adapter_learner")
+    settings = tmp_path / "mine.yaml"
+    settings.write_text("TRAINER:\n  HeBA:\n    TEXT_CTX_INIT: itap of\n")
+    flags = ("--eval-only", "--model-dir", str(tmp_path / "model"), "--load-epoch", "last")
+    flags += ("--config-file", str(settings))
+    assert train.main(command(toy_data, tmp_path / "out", toy_flags, *flags)) == 2
+    assert "TRAINER.HeBA.TEXT_CTX_INIT 'a photo of a' != 'itap of'" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_nothing_to_resume_is_refused(
+    toy_data: Path, toy_flags: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    flags = ("--resume", str(tmp_path / "empty"))
+    arguments = subprocess_command(command(toy_data, tmp_path / "out", toy_flags, *flags))
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "holds no checkpoint" in done.stderr
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(
+    toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert train.main(command(toy_data, tmp_path / "file", toy_flags)) == 2
+    assert f'--output-dir "{tmp_path / "file"}" cannot be made' in capsys.readouterr().err
 
 
 def test_settings_said_on_the_command_line_may_differ_from_training(

@@ -26,6 +26,7 @@ LEAST = {
     "DATALOADER.TRAIN_X.BATCH_SIZE": 1,
     "DATALOADER.TEST.BATCH_SIZE": 1,
     "DATALOADER.NUM_WORKERS": 0,
+    "OPTIM.LR": 0,
 }
 CHOICES = {"TEST.FINAL_MODEL": ("last_step", "best_val"), "TEST.SPLIT": ("val", "test")}
 
@@ -79,6 +80,8 @@ class SimpleTrainer(TrainerBase):
             self.dm.check_images()
         self.time_start = time.time()
         self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.output_dir)
+        if self.cfg.RESUME and self.start_epoch == 0:
+            raise FileNotFoundError(f'RESUME "{self.cfg.RESUME}" holds no checkpoint; correct it')
         self.init_writer(os.path.join(self.output_dir, "tensorboard"))
 
     def after_train(self) -> None:

@@ -1,5 +1,6 @@
 """``log.txt``: a copy of everything that goes to stdout, whether by ``print`` or by ``logging``."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -8,19 +9,41 @@ from typing import Any, TextIO
 
 
 class _Tee:
-    """Writes to a console and to a file; the file is flushed at each newline: a killed run loses no line."""
+    """Writes to a console and to a file; the file is flushed at each newline, so a killed run loses no line.
+
+    Where the file cannot be written (a full disk) the console goes on alone, after one warning.
+    """
 
     def __init__(self, console: TextIO, path: str) -> None:
         self.console = console
-        self.file = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
+        self.path = path
+        self.file: TextIO | None = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
 
     def write(self, text: str) -> int:
-        self.file.write(text)
+        try:
+            if self.file is not None:
+                self.file.write(text)
+        except OSError as error:
+            self._stop(error)
         return self.console.write(text)
 
     def flush(self) -> None:
-        self.file.flush()
+        try:
+            if self.file is not None:
+                self.file.flush()
+        except OSError as error:
+            self._stop(error)
         self.console.flush()
+
+    def close_file(self) -> None:
+        file, self.file = self.file, None
+        with contextlib.suppress(OSError):  # what is still in its buffer does not fit either
+            if file is not None:
+                file.close()
+
+    def _stop(self, error: OSError) -> None:
+        self.close_file()
+        print(f'warning: "{self.path}" cannot be written: disk full? ({error})', file=sys.stderr)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.console, name)
@@ -58,6 +81,6 @@ def setup_logger(output: str | None = None) -> None:
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     console = sys.stdout
     if isinstance(console, _Tee):
-        console.file.close()
+        console.close_file()
         console = console.console
     sys.stdout = _Tee(console, path)

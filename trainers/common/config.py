@@ -104,7 +104,6 @@ def merge_file(cfg: CfgNode, flag: str, path: str) -> set[str]:
 
 def merge_pairs(cfg: CfgNode, pairs: list[str]) -> set[str]:
     """Merges ``KEY VALUE …`` from the command line; returns the keys."""
-    pairs = pairs[1:] if pairs[:1] == ["--"] else pairs
     if len(pairs) % 2:
         raise ValueError(
             f"options must be pairs KEY VALUE, but {len(pairs)} words were given: {' '.join(pairs)}"

@@ -5,10 +5,12 @@ import contextlib
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from yacs.config import CfgNode
 
-from trainers.common.record import differing_settings, file_digest, read_record, show_differences
+from dassl.utils import load_checkpoint
+from trainers.common.record import differing_settings, file_digest, read_record, settings, show_differences
 
 try:
     import fcntl
@@ -47,7 +49,7 @@ def check_model_dir(cfg: CfgNode, args: argparse.Namespace) -> None:
     Raises:
         ValueError: a setting of model or method differs; the differences are named.
     """
-    record = read_record(args.model_dir)
+    record = read_record(args.model_dir) or recorded_in_checkpoint(args)
     if record is None:  # trained by other code
         return
     said = {*args.opts[::2], "MODEL.BACKBONE.NAME" if args.backbone else ""}
@@ -64,6 +66,15 @@ def check_model_dir(cfg: CfgNode, args: argparse.Namespace) -> None:
         )
 
 
+def recorded_in_checkpoint(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The configuration that a checkpoint carries, as a record has it; None in checkpoints of other code."""
+    for path in evaluated_files(args):
+        text = load_checkpoint(str(path)).get("cfg")
+        if text:
+            return {"config": settings(CfgNode.load_cfg(text))}
+    return None
+
+
 def last_epoch(model_dir: str) -> int:
     """The last epoch whose weights lie in a finished run's folder."""
     folder = Path(model_dir)
@@ -77,14 +88,17 @@ def last_epoch(model_dir: str) -> int:
     return max(epochs)
 
 
-def loaded_files(args: argparse.Namespace) -> dict[str, str]:
-    """SHA-256 of the files that an evaluation loads: results of other weights must not pass for its own."""
+def evaluated_files(args: argparse.Namespace) -> list[Path]:
+    """The checkpoints that an evaluation loads."""
     if not (args.eval_only and args.model_dir):
-        return {}
+        return []
     name = "model-best.pth.tar" if args.load_epoch is None else f"model.pth.tar-{args.load_epoch}"
-    return {
-        str(path.parent.name): file_digest(path) for path in sorted(Path(args.model_dir).glob(f"*/{name}"))
-    }
+    return sorted(Path(args.model_dir).glob(f"*/{name}"))
+
+
+def loaded_files(args: argparse.Namespace) -> dict[str, str]:
+    """Their SHA-256 by name of the model: results of other weights must not pass for this evaluation's."""
+    return {path.parent.name: file_digest(path) for path in evaluated_files(args)}
 
 
 @contextlib.contextmanager
@@ -92,9 +106,12 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Keeps a second process out of a run's folder.
 
     Raises:
-        ValueError: there is one already.
+        ValueError: there is one already, or the folder cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f'--output-dir "{folder}" cannot be made: {error}') from error
     if fcntl is None:
         yield
         return

@@ -171,6 +171,12 @@ def test_an_old_style_trainer_runs_unmodified(
     rates = re.findall(r"epoch \[\d/3\] batch \[5/6\] .* lr (\S+) eta", done.stdout)
     assert rates == ["1.0000e-05", "2.0000e-03", "1.5000e-03"]
     assert re.search(r"acc \d+\.\d{4} \(\d+\.\d{4}\)", done.stdout)
+    other = [*opts[:-1], "amp"]  # its options stand under another name than its own, and count all the same
+    refused = subprocess.run(
+        [sys.executable, "train.py", *arguments, *other], cwd=house, capture_output=True, text=True
+    )
+    assert refused.returncode == 2
+    assert f"TRAINER.COOP.PREC '{precision}' != 'amp'" in refused.stderr
     flags = ["--eval-only", "--model-dir", str(output), "--load-epoch", "3"]
     arguments[arguments.index(str(output))] = str(tmp_path / "again")
     again = subprocess.run(

@@ -36,13 +36,18 @@ def settings(cfg: CfgNode) -> dict[str, Any]:
 
 
 def relevant_settings(cfg: CfgNode) -> dict[str, Any]:
-    """The settings that decide what a run computes; those of other methods do not."""
-    own = f"TRAINER.{cfg.TRAINER.NAME}.".lower()
+    """The settings that decide what a run computes.
+
+    Those of other methods do not: below ``TRAINER`` only the node with the trainer's name in whatever case
+    counts (``TRAINER.COOP`` for CoOp), or every node if there is none of that name.
+    """
+    nodes = [name for name, node in cfg.TRAINER.items() if isinstance(node, CfgNode)]
+    own = [name for name in nodes if name.lower() == cfg.TRAINER.NAME.lower()]
+    others = tuple(f"TRAINER.{name}." for name in nodes if own and name not in own)
     return {
         key: value
         for key, value in settings(cfg).items()
-        if key not in NO_EFFECT
-        and (key == "TRAINER.NAME" or not key.startswith("TRAINER.") or key.lower().startswith(own))
+        if key not in NO_EFFECT and not key.startswith(others)
     }
 
 

@@ -1,8 +1,13 @@
 """Classes by name: trainers, data sets, evaluators."""
 
 import difflib
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from yacs.config import CfgNode
+
+logger = logging.getLogger(__name__)
 
 
 class Registry:
@@ -41,6 +46,13 @@ class Registry:
         if name not in self._obj_map:
             raise KeyError(f'Object name "{name}" does not exist in "{self._name}" registry')
         return self._obj_map[name]
+
+    def build(self, what: str, name: str, cfg: CfgNode, **kwargs: Any) -> Any:
+        """Makes the object called ``name`` from the configuration; ``what`` it is goes to the log."""
+        check_availability(name, self.registered_names())
+        if cfg.VERBOSE:
+            logger.info("Loading %s: %s", what, name)
+        return self.get(name)(cfg, **kwargs)
 
     def registered_names(self) -> list[str]:
         return list(self._obj_map)

@@ -25,13 +25,10 @@ def load_clip(cfg: CfgNode) -> CLIP:
     quick_gelu = cfg.MODEL.BACKBONE.get("QUICK_GELU")
     if quick_gelu not in (None, True, False):
         raise ValueError(f'MODEL.BACKBONE.QUICK_GELU is "{quick_gelu}"; set it to True or False')
-    if quick_gelu is None:
-        quick_gelu = weights.quick_gelu
-    if quick_gelu is None:
-        raise ValueError(
-            f'weights "{cfg.MODEL.BACKBONE.NAME}" do not tell whether they were trained with QuickGELU; '
-            "set MODEL.BACKBONE.QUICK_GELU True (OpenAI's weights and their kind) or False"
-        )
+    try:
+        quick_gelu = weights.decide_quick_gelu(quick_gelu)
+    except ValueError as error:
+        raise ValueError(f"{error}; in a configuration: MODEL.BACKBONE.QUICK_GELU True or False") from error
     return build_model(weights.state_dict, quick_gelu, source=weights.source, half=False)
 
 

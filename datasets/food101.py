@@ -1,14 +1,13 @@
 """Food-101 (101 classes) in CoOp's layout."""
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.base import SplitFileDataset
+from datasets.base import FolderDataset
 
 
 @DATASET_REGISTRY.register()
-class Food101(SplitFileDataset):
+class Food101(FolderDataset):
     """``food-101/images`` with ``split_zhou_Food101.json``."""
 
     dataset_dir = "food-101"
     image_dir = "images"
     split_file = "split_zhou_Food101.json"
-    split_drive_id = "1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"

@@ -1,27 +1,39 @@
-"""ImageNet (1,000 classes) in CoOp's layout."""
+"""ImageNet (1,000 classes) in CoOp's layout, and what its variants share with it."""
 
-import os
+import logging
 from pathlib import Path
 
-from dassl.data.datasets import DATASET_REGISTRY, Datum
-from datasets.base import FewShotDataset
+from yacs.config import CfgNode
+
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+from datasets.base import FewShotDataset, existing_folder, prepare_command
+from datasets.image_index import class_files
+
+logger = logging.getLogger(__name__)
 
 
 @DATASET_REGISTRY.register()
 class ImageNet(FewShotDataset):
     """``imagenet/images/{train,val}/<wnid>/`` with ``imagenet/classnames.txt``; val serves as val and test.
 
-    The label of a class is the position of its folder in sorted order. Files are listed in sorted order too,
-    so the same seed draws the same shots on every machine (CoOp takes the order of the file system).
+    The label of a class is the position of its folder in sorted order. Files are in sorted order too, so the
+    same seed draws the same shots on every machine; ``DATASET.LISTING`` unsorted takes the file
+    system's order, as CoOp does.
     """
 
     dataset_dir = "imagenet"
     image_dir = "images"
 
+    def __init__(self, cfg: CfgNode) -> None:
+        self.listing = cfg.DATASET.LISTING
+        super().__init__(cfg)
+
     def read_data(self) -> tuple[list[Datum], list[Datum], list[Datum]]:
         names = read_classnames(self.dataset_dir / "classnames.txt")
-        train = list_images(self.image_dir / "train", names)
-        test = list_images(self.image_dir / "val", names)
+        train, test = (
+            labelled_by_folder(folder, class_files(folder, self.dataset_dir, self.listing), names)
+            for folder in (self.image_dir / "train", self.image_dir / "val")
+        )
         return train, test, test
 
     def draw_shots(
@@ -32,36 +44,62 @@ class ImageNet(FewShotDataset):
         return train, val
 
 
+class ImageNetVariant(DatasetBase):
+    """A test set for models trained on ImageNet; a subclass names its folders.
+
+    As in CoOp all its images are test and "training" images alike, which tells a trainer the classes, and
+    neither shots nor halves of the classes are taken.
+    """
+
+    dataset_dir = ""
+    image_dir = ""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.dataset_dir = existing_folder(
+            Path(cfg.DATASET.ROOT).expanduser().absolute() / self.dataset_dir, cfg
+        )
+        self.image_dir = existing_folder(self.dataset_dir / self.image_dir, cfg)
+        names = read_classnames(self.dataset_dir / "classnames.txt")
+        images = self.label(class_files(self.image_dir, self.dataset_dir, "sorted"), names)
+        logger.info(
+            "%s is a test set: all its images and classes are tested, and training would see them",
+            cfg.DATASET.NAME,
+        )
+        super().__init__(train_x=images, test=images)
+
+    def label(self, files: dict[str, list[str]], names: dict[str, str]) -> list[Datum]:
+        """Files by class folder → images; the label is the position of the folder."""
+        return labelled_by_folder(self.image_dir, files, names)
+
+
 def read_classnames(path: Path) -> dict[str, str]:
-    """Reads ``classnames.txt``: a line is a folder (wnid), a space and the class name."""
+    """Reads ``classnames.txt``: a line is a folder (wnid), a space and the class name.
+
+    Raises:
+        FileNotFoundError: it is missing.
+    """
     if not path.is_file():
         raise FileNotFoundError(
-            f'"{path}" is missing; get it with: gdown 1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF -O "{path}"'
+            f'"{path}" is missing (each ImageNet variant needs a copy of ImageNet\'s); '
+            f"get it with: {prepare_command('ImageNet', path.parent.parent)}"
         )
     lines = (line.strip().split(" ", 1) for line in path.read_text(encoding="utf-8").splitlines())
     return {line[0]: line[1] for line in lines if len(line) == 2}
 
 
-def list_images(folder: Path, names: dict[str, str]) -> list[Datum]:
-    """All files of ``folder/<wnid>/``, class after class; labels are positions of the sorted class folders.
+def labelled_by_folder(folder: Path, files: dict[str, list[str]], names: dict[str, str]) -> list[Datum]:
+    """Files by class folder → images, class after class; the label is the position of the folder.
 
     Raises:
-        FileNotFoundError: the folder has no class folders (a val folder that was not sorted into classes).
         ValueError: a class folder is not in ``classnames.txt``.
     """
-    wnids = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if folder.is_dir() else []
-    if not wnids:
-        raise FileNotFoundError(
-            f'"{folder}" has no class folders (n01440764, …); sort the images into one folder a class'
-        )
-    unknown = [wnid for wnid in wnids if wnid not in names]
+    unknown = [wnid for wnid in files if wnid not in names]
     if unknown:
         raise ValueError(
             f'"{folder}" holds {len(unknown)} folders that classnames.txt does not name, e.g. "{unknown[0]}"'
         )
     return [
-        Datum(impath=str(folder / wnid / file), label=label, classname=names[wnid])
-        for label, wnid in enumerate(wnids)
-        for file in sorted(os.listdir(folder / wnid))
-        if not file.startswith(".")
+        Datum(impath=f"{folder}/{wnid}/{file}", label=label, classname=names[wnid])
+        for label, wnid in enumerate(files)
+        for file in files[wnid]
     ]

@@ -2,6 +2,8 @@
 
 import json
 import random
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,35 @@ def test_every_seed_and_shot_number_draws_coops_images_in_its_order(
         assert {item.label for item in half.test} == set(range(len(half.classnames)))
 
 
+def coops_rule(entries: list, shots: int, draw: Callable[[list, int], list]) -> list[str]:
+    """CoOp's rule written down once more, on the lists of a split file: paths in the order of the draw."""
+    of_label: dict[int, list[str]] = {}
+    for path, label, _ in entries:
+        of_label[label] = [*of_label.get(label, []), path]
+    drawn = [draw(paths, shots) if len(paths) >= shots else paths for paths in of_label.values()]
+    return [path for paths in drawn for path in paths]
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_every_split_file_draws_by_coops_rule(assets: Path, tmp_path: Path, name: str) -> None:
+    """Seed 0 and 30 shots (where some classes have fewer images) too, which the recorded draws lack."""
+    root = coop_root(tmp_path, assets, SPLITS[name])
+    kind = DATASET_REGISTRY.get(SPLITS[name])
+    split = json.loads((root / kind.dataset_dir / kind.split_file).read_text())
+    for seed, shots in ((0, 16), (2, 1), (7, 30)):
+        generator = random.Random(seed)
+        expected = [coops_rule(split["train"], shots, generator.sample)]
+        expected.append(coops_rule(split["val"], min(shots, 4), generator.sample))
+        for _ in range(2):  # drawn, then read from the stored list
+            dataset = build_dataset(config(root, SPLITS[name], shots, seed))
+            assert [relative(dataset, dataset.train_x), relative(dataset, dataset.val)] == expected
+    classes = {label: classname for _, label, classname in split["train"]}
+    names = [classes[label] for label in range(len(classes))]
+    half = -(-len(names) // 2)
+    assert build_dataset(config(root, SPLITS[name], subsample="base")).classnames == names[:half]
+    assert build_dataset(config(root, SPLITS[name], subsample="new")).classnames == names[half:]
+
+
 @pytest.mark.parametrize("name", SPLITS)
 def test_official_splits_have_the_published_numbers(assets: Path, tmp_path: Path, name: str) -> None:
     lines = (assets / "facts" / "datasets.csv").read_text().splitlines()
@@ -98,15 +129,20 @@ def test_real_photographs_are_found_and_read(assets: Path, name: str, folder: st
         assert min(image.size) > 0
 
 
-def test_opening_a_data_set_writes_nothing_into_it(toy_data: Path) -> None:
-    before = sorted(toy_data.rglob("*"))
-    build_dataset(config(toy_data, "Caltech101", shots=4))
-    assert sorted(toy_data.rglob("*")) == before
+def test_opening_a_data_set_adds_its_few_shot_list_and_nothing_else(toy_data: Path, tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("split_fewshot")
+    root = Path(shutil.copytree(toy_data, tmp_path / "data", ignore=ignored))
+    before = set(root.rglob("*"))
+    build_dataset(config(root, "Caltech101", shots=-1))
+    assert set(root.rglob("*")) == before
+    build_dataset(config(root, "Caltech101", shots=4, seed=3))
+    folder = root / "caltech-101" / "split_fewshot"
+    assert set(root.rglob("*")) == before | {folder, folder / "shot_4-seed_3.json"}
 
 
 def test_a_missing_split_file_says_how_to_get_it(tmp_path: Path) -> None:
     (tmp_path / "eurosat" / "2750").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match=r"gdown 1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o -O .*EuroSAT.json"):
+    with pytest.raises(FileNotFoundError, match=r"EuroSAT.json.*datasets.prepare EuroSAT --root"):
         build_dataset(config(tmp_path, "EuroSAT"))
 
 

@@ -236,8 +236,11 @@ class HeBA(ClipTrainer):
 
     def class_prompts(self, classnames: list[str]) -> list[list[str]]:
         options = self.options
-        if options.TEMPLATES:
-            return template_prompts(classnames, options.TEMPLATES)
+        templates = options.TEMPLATES
+        if self.cfg.DATASET.TEMPLATE and not options.DESCRIPTIONS:  # of a data set without descriptions
+            templates = templates or (self.cfg.DATASET.TEMPLATE,)
+        if templates:
+            return template_prompts(classnames, templates)
         remedy = "; or set TRAINER.HeBA.TEMPLATES \"('a photo of a {}.',)\" to train without descriptions"
         path = description_path(self.cfg, options.DESCRIPTIONS)
         return description_prompts(classnames, path, options.TEXT_CTX_INIT, remedy=remedy)

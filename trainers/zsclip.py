@@ -32,7 +32,7 @@ class ZeroshotCLIP(ClipTrainer):
     """One template a data set, e.g. "a centered satellite photo of {}." for EuroSAT."""
 
     def templates(self) -> tuple[str, ...]:
-        return (dataset_template(self.cfg.DATASET.NAME),)
+        return (dataset_template(self.cfg),)
 
     def class_prompts(self, classnames: list[str]) -> list[list[str]]:
         return template_prompts(classnames, self.options.TEMPLATES or self.templates())

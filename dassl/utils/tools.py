@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 import PIL
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import nn
 
 
@@ -40,19 +40,23 @@ def write_json(obj: Any, fpath: str) -> None:
         json.dump(obj, file, indent=4)
 
 
-def read_image(path: str) -> Image.Image:
+def read_image(path: str, *, upright: bool = False) -> Image.Image:
     """The image at ``path`` in RGB.
+
+    Args:
+        path: of the file.
+        upright: not in Dassl: turn the image as its EXIF orientation says.
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError: the file is not a whole image.
+        OSError: the file is not a whole image, or too large for Pillow.
     """
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
     except FileNotFoundError:
         raise FileNotFoundError(f'No image file at "{path}"; is the data set complete?') from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise OSError(f'The image "{path}" cannot be read ({error}); fetch it again') from error
 
 

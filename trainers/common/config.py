@@ -5,6 +5,7 @@ import ast
 import contextlib
 import importlib
 import pkgutil
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -45,6 +46,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
         if value not in ("", None):
             cfg.merge_from_list([key, value])
     given |= merge_pairs(cfg, args.opts)
+    check_one_home(cfg.TRAINER.NAME)
     if not cfg.MODEL.BACKBONE.NAME:
         raise ValueError("MODEL.BACKBONE.NAME is not set; name the method's configuration with --config-file")
     resolution = clip.input_resolution(cfg.MODEL.BACKBONE.NAME)
@@ -57,6 +59,10 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
 def extend_cfg(cfg: CfgNode) -> None:
     """Declares the keys that Dassl does not have: the family's, ours, and those of each file in trainers/."""
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
+    cfg.DATASET.LISTING = "sorted"  # files of a folder; unsorted: as the file system lists them (CoOp)
+    cfg.DATASET.TEMPLATE = ""  # prompt of every class, "an X-ray of a {}."; "": CoOp's, HeBA's descriptions
+    cfg.DATASET.BAD_IMAGES = "refuse"  # ImageFolder: refuse pictures that cannot be read, or skip them
+    cfg.INPUT.EXIF_TRANSPOSE = False  # turn pictures upright as their EXIF orientation says; Dassl does not
     cfg.MODEL.BACKBONE.QUICK_GELU = None  # True or False where the weights' file does not tell
     # CoOp declares these in its train.py; its trainer files, dropped into trainers/, need them.
     cfg.TRAINER.COOP = CfgNode(
@@ -83,6 +89,22 @@ def import_all(package: str) -> list[ModuleType]:
                 file=sys.stderr,
             )
     return modules
+
+
+def check_one_home(trainer: str) -> None:
+    """Refuses a trainer that two files define: which of them were run would depend on their names.
+
+    Raises:
+        ValueError: there are two; names the files.
+    """
+    definition = re.compile(rf"^class {re.escape(trainer)}\b", re.MULTILINE)
+    files = sorted((ROOT / "trainers").glob("*.py"))
+    homes = [file for file in files if definition.search(file.read_text("utf-8", errors="replace"))]
+    if trainer and len(homes) > 1:
+        raise ValueError(
+            f"trainer {trainer} is defined in {' and '.join(f'trainers/{file.name}' for file in homes)}; "
+            "remove one of the files, or rename its class"
+        )
 
 
 def merge_file(cfg: CfgNode, flag: str, path: str) -> set[str]:

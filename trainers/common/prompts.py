@@ -29,6 +29,11 @@ DATASETS = {
     "DescribableTextures": ("dtd", "{} texture."),
     "EuroSAT": ("eurosat", "a centered satellite photo of {}."),
     "UCF101": ("ucf101", "a photo of a person doing {}."),
+    "DemoCold": ("demo", "a photo of a {}."),
+    "DemoDark": ("demo", "a photo of a {}."),
+    "DemoColourShape": ("demo_colour_shape", "a photo of a {}."),
+    "DemoShapeBackground": ("demo_shape_background", "a photo of a {}."),
+    "DemoCountShape": ("demo_count_shape", "a photo of a {}."),
 }
 
 
@@ -75,9 +80,10 @@ def template_prompts(classnames: Sequence[str], templates: Sequence[str]) -> lis
     return [[template.replace("{}", readable(name)) for template in templates] for name in classnames]
 
 
-def dataset_template(dataset: str) -> str:
-    """CoOp's hand-written template of a data set; "a photo of a {}." for any other."""
-    return DATASETS[dataset][1] if dataset in DATASETS else "a photo of a {}."
+def dataset_template(cfg: CfgNode) -> str:
+    """``DATASET.TEMPLATE``; if empty, CoOp's template of the data set, "a photo of a {}." for any other."""
+    name = cfg.DATASET.NAME
+    return cfg.DATASET.TEMPLATE or (DATASETS[name][1] if name in DATASETS else "a photo of a {}.")
 
 
 def description_path(cfg: CfgNode, override: str = "") -> Path:
@@ -107,7 +113,7 @@ def description_prompts(
     if not path.is_file():
         raise FileNotFoundError(
             f'LLM descriptions "{path}" are missing: a JSON object {{class name: [sentence, …]}} '
-            f"(docs/DESCRIPTIONS.md says how to get it){remedy}"
+            f"(get it with: python -m datasets.prepare descriptions){remedy}"
         )
     try:
         content = json.loads(path.read_text("utf-8-sig"))

@@ -1,0 +1,226 @@
+"""Few-shot lists that lie in a data set's folder, of other repositories of the family and of this one.
+
+CoOp and its descendants keep ``<data set>/split_fewshot/shot_<n>-seed_<s>.pkl``; whoever uses the same folder
+trains on the same images, so it is taken before our own draw. Nothing in such a file is executed. Ours is
+``shot_<n>-seed_<s>.json`` beside it: paths below the image folder and the digest of the split they were drawn
+from. Both are lists to look up in the split at hand; a folder that may not be written to stays as it is.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import pickle
+import pickletools
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from dassl.data.datasets import Datum
+from datasets import storage
+
+logger = logging.getLogger(__name__)
+
+Lists = tuple[list[Datum], list[Datum]]  # for training and for validation
+
+LARGEST = 64 << 20  # bytes; ImageNet's 16 shots take 2 MB
+# All that pickles of dictionaries, lists, strings, numbers and plain objects are made of (protocols 2 to 5).
+OPCODES = {
+    *("PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
+    *("EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "SETITEM", "SETITEMS", "APPEND", "APPENDS"),
+    *("NONE", "BININT", "BININT1", "BININT2", "LONG1", "SHORT_BINUNICODE", "BINUNICODE"),
+    *("GLOBAL", "STACK_GLOBAL", "NEWOBJ", "BUILD"),
+}
+
+
+def kept_shots(stem: Path, image_dir: Path, split: Lists, drawn: Lists) -> Lists:
+    """The lists of a stored few-shot file if there is one, else the drawn ones, which are stored.
+
+    Args:
+        stem: path of the file without its suffix.
+        image_dir: folder that the paths of the split start from.
+        split: the complete lists.
+        drawn: CoOp's draw from them.
+
+    Raises:
+        ValueError: another repository's file is not a list of this split's images; says what to do.
+    """
+    theirs, ours = stem.with_suffix(".pkl"), stem.with_suffix(".json")
+    if theirs.is_file():
+        try:
+            kept = find_all(read_pickle(theirs), image_dir, split, drawn)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f'few-shot list "{theirs}", made by other code, is not used: {error}; move it away, and '
+                "CoOp's images are drawn anew"
+            ) from error
+        _say_which(theirs, kept, drawn)
+        return kept
+    digest = split_digest(image_dir, split)
+    try:
+        kept = find_all(read_json_list(ours, digest), image_dir, split, drawn)
+    except FileNotFoundError:
+        kept = None
+    except (OSError, ValueError) as error:
+        logger.warning('few-shot list "%s" is not used: %s; drawn anew', ours, error)
+        kept = None
+    if kept is None:
+        write_json_list(ours, image_dir, digest, drawn)
+        return drawn
+    _say_which(ours, kept, drawn)
+    return kept
+
+
+def split_digest(image_dir: Path, split: Lists) -> str:
+    """SHA-256 of what a draw depends on: path, label and class name of all images, in order."""
+    digest = hashlib.sha256()
+    for part in split:
+        for item in part:
+            digest.update(f"{_relative(item, image_dir)}\t{item.label}\t{item.classname}\n".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def find_all(stored: dict[str, Any], image_dir: Path, split: Lists, drawn: Lists) -> Lists:
+    """The split's own images that ``stored`` lists; of ``val``, where it has none, the drawn ones.
+
+    Args:
+        stored: for ``train`` and perhaps ``val`` a list of ``(path, label, class name)``. Paths may be those
+            of another machine: the part below the image folder counts. None where the file does not tell.
+        image_dir: folder that the paths of the split start from.
+        split: the complete lists.
+        drawn: CoOp's draw from them.
+
+    Raises:
+        ValueError: an image, its label or its class name is not the split's, or a class has too many or too
+            few images for training.
+    """
+    found = []
+    for name, part, draw in zip(("train", "val"), split, drawn, strict=True):
+        if stored.get(name) is None or not part:  # CoOp stores no val for ImageNet
+            found.append(draw)
+            continue
+        here = {_relative(item, image_dir): item for item in part}
+        found.append([_find(entry, here, name) for entry in stored[name]])
+    has, needs = (Counter(item.label for item in items) for items in (found[0], drawn[0]))
+    wrong = [label for label in has.keys() | needs.keys() if has[label] != needs[label]]
+    if wrong:
+        raise ValueError(
+            f"it has {has[wrong[0]]} training images of label {wrong[0]} instead of {needs[wrong[0]]}"
+        )
+    return found[0], found[1]
+
+
+def _find(entry: tuple[str, int | None, str | None], here: dict[str, Datum], name: str) -> Datum:
+    path, label, classname = entry
+    parts = path.replace("\\", "/").split("/")
+    tails = ("/".join(parts[start:]) for start in range(len(parts)))  # the longest first
+    item = next((here[tail] for tail in tails if tail in here), None)
+    if item is None:
+        raise ValueError(f'"{path}" is not a {name} image of the split at hand')
+    if label is not None and (item.label, item.classname) != (label, classname):
+        raise ValueError(
+            f'"{path}" is "{classname}" (label {label}) in it, but "{item.classname}" (label {item.label}) '
+            "in the split at hand"
+        )
+    return item
+
+
+def _relative(item: Datum, image_dir: Path) -> str:
+    """Path of an image below the image folder, with forward slashes."""
+    return item.impath.removeprefix(f"{image_dir}{os.sep}").replace("\\", "/")
+
+
+def _say_which(path: Path, kept: Lists, drawn: Lists) -> None:
+    """One line that says where the images come from, and whether they are CoOp's for this seed."""
+    lists = [[item.impath for item in items] for items in (kept[0], drawn[0])]
+    other = len(set(lists[0]) - set(lists[1]))
+    what = "the images that CoOp draws for this seed"
+    if lists[0] != lists[1]:
+        what = f"not what CoOp draws for this seed: {other} of {len(lists[0])} training images are others"
+        what = what if other else "the images that CoOp draws for this seed, in another order"
+    logger.info("Few-shot list %s is used: %s", path, what)
+
+
+def read_json_list(path: Path, digest: str) -> dict[str, Any]:
+    """Our own file, as ``find_all`` takes it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or was drawn from another split than that of ``digest``.
+    """
+    content = json.loads(path.read_text("utf-8"))
+    try:
+        if content["split_sha256"] != digest:
+            raise ValueError("it was drawn from another split")
+        return {name: [(str(file), None, None) for file in content[name]] for name in ("train", "val")}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"it is damaged ({error!r})") from error
+
+
+def write_json_list(path: Path, image_dir: Path, digest: str, lists: Lists) -> None:
+    """Writes our own file, whole or not at all; does nothing where the folder may not be written to."""
+    content: dict[str, Any] = {"split_sha256": digest}
+    for name, items in zip(("train", "val"), lists, strict=True):
+        content[name] = [_relative(item, image_dir) for item in items]
+    with contextlib.suppress(OSError):
+        folder = path.parent if path.parent.is_dir() else path.parent.parent
+        if folder.stat().st_mode & 0o222:  # where it is marked read-only root could write, and should not
+            path.parent.mkdir(exist_ok=True)
+            storage.write((json.dumps(content, indent=0) + "\n").encode(), path, replace=True)
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """Another repository's file, as ``find_all`` takes it, read without executing anything from it.
+
+    Raises:
+        ValueError: it is damaged, or holds anything else than Dassl's ``Datum`` objects in lists.
+    """
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise ValueError(f"it has {size:,} bytes, more than any few-shot list")
+    data = path.read_bytes()
+    try:
+        _check_opcodes(data)
+        content = _Unpickler(data).load()
+        names = ("train", "val") if "val" in content else ("train",)
+        return {name: [_entry(image) for image in content[name]] for name in names}
+    except Exception as error:  # a damaged or malicious pickle may raise nearly anything
+        raise ValueError(f"it is not a pickle of image lists alone ({_first_line(error)})") from error
+
+
+def _check_opcodes(data: bytes) -> None:
+    """Refuses a pickle that calls something, or that asks for more memory than it has content."""
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if opcode.name not in OPCODES:
+            raise ValueError(f"operation {opcode.name}")
+        if opcode.name in ("BINPUT", "LONG_BINPUT") and argument > number:
+            raise ValueError(f"{opcode.name} of {argument}")
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes an empty object of an own class where the pickle names ``Datum``, and knows no other name."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+        self.stand_in = type("StandIn", (), {})  # a new one each time: a pickle might write to it
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name != "Datum":
+            raise ValueError(f"the name {module}.{name}")
+        return self.stand_in
+
+
+def _entry(image: Any) -> tuple[str, int, str]:
+    """Path, label and class name of a pickled ``Datum``."""
+    values = vars(image)
+    entry = values["_impath"], values["_label"], values["_classname"]
+    if [type(value) for value in entry] != [str, int, str]:
+        raise ValueError(f"an image {entry!r}")
+    return entry
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

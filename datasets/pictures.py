@@ -1,0 +1,91 @@
+"""Finds the pictures in a folder of class folders and tries which of them can be read."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from datasets.raw_splits import visible_folders
+
+logger = logging.getLogger(__name__)
+
+NOT_CLASSES = ("split_fewshot", "descriptions")  # folders that a data root may have besides its classes
+NOT_PICTURES = (".mpg", ".mpeg")  # Pillow recognises these films, but reads none of their frames
+WHITE = 255  # largest value in a picture of 8 bits; Pillow, and so torchvision, makes all above it white
+SMALL = (64, 64)  # JPEG files are decoded at an eighth of their size, not below this
+
+
+def picture_suffixes() -> set[str]:
+    """Suffixes, in lower case with the dot, of the formats that the installed Pillow opens."""
+    found = Image.registered_extensions()  # loads all formats
+    return {suffix for suffix, kind in found.items() if kind in Image.OPEN} - set(NOT_PICTURES)
+
+
+def find_pictures(folder: Path, root: Path) -> dict[str, list[str]]:
+    """The pictures of each class folder, at any depth, as paths below ``root``; both sorted.
+
+    Hidden files and folders are passed by; so are files that are no pictures by their suffix, whose number is
+    logged. A folder without any picture is no class.
+
+    Args:
+        folder: holds one folder a class.
+        root: the data set's folder, ``folder`` or above it.
+    """
+    suffixes = picture_suffixes()
+    classes, others = {}, Counter()
+    for name in visible_folders(folder):
+        pictures = []
+        for place, below, files in os.walk(folder / name):
+            below[:] = [inner for inner in below if not inner.startswith(".")]
+            for file in files:
+                suffix = Path(file).suffix.lower()
+                if file.startswith("."):
+                    continue
+                if suffix in suffixes:
+                    pictures.append((Path(place) / file).relative_to(root).as_posix())
+                else:
+                    others[suffix or "no suffix"] += 1
+        if pictures:
+            classes[name] = sorted(pictures)
+        elif name not in NOT_CLASSES:
+            logger.warning('"%s" holds no pictures and is taken for no class', folder / name)
+    if others:
+        logger.warning(
+            "%s: %d files are passed by, no pictures by their suffix (%s)",
+            folder,
+            others.total(),
+            ", ".join(f"{suffix}: {number}" for suffix, number in others.most_common(5)),
+        )
+    return classes
+
+
+def unreadable(folder: Path, paths: Sequence[str]) -> dict[str, str]:
+    """Reads every picture below ``folder`` once; returns what is wrong with those that cannot be read."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decoding leaves Python's lock
+        faults = pool.map(fault, (folder / path for path in paths))
+        shown = tqdm(faults, "Reading pictures", len(paths), unit="", disable=None, leave=False)
+        return {path: why for path, why in zip(paths, shown, strict=True) if why}
+
+
+def fault(path: Path) -> str:
+    """What is wrong with a picture; empty if it can be read to its end."""
+    try:
+        if path.stat().st_size == 0:
+            return "the file is empty"
+        with Image.open(path) as image:
+            image.draft("RGB", SMALL)  # several times faster, and still reads all of the file
+            image.load()
+            if image.mode.startswith(("I", "F")):  # 16 or 32 bits
+                highest = image.getextrema()[1]
+                if highest > WHITE or (image.mode == "F" and highest <= 1):
+                    return f"grey values up to {highest:g} do not fit 0 to {WHITE}; save it with 8 bits"
+    except Image.DecompressionBombError as error:
+        return f"too large: {error}"
+    except Exception as error:  # noqa: BLE001  # decoders raise nearly anything on damaged files
+        return " ".join(str(error).split()) or type(error).__name__
+    return ""

@@ -1,0 +1,209 @@
+"""The LLM descriptions of the classes: fetched, read as data, made one JSON file a data set."""
+
+import ast
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from datasets.preparation.check import at_home, listed, read_classnames
+from datasets.preparation.errors import Damaged, Unavailable, one_line
+from datasets.preparation.layout import clean, workspace
+from datasets.preparation.sources import CLASSNAMES, File, Source
+from datasets.preparation.transfer import obtain, with_mirror
+
+logger = logging.getLogger(__name__)
+FOLDER = "descriptions"
+MAX_SIZE = 20 << 20
+GITHUB = "https://raw.githubusercontent.com/"
+# One Python file a data set with one dictionary: {class name: [sentence, …]}, 20 a class. MMApp, by the same
+# authors, has the same folder.
+LWEIB = (
+    GITHUB + "ZjjConan/VLM-LwEIB/588853c38a794a6a7bce57967b9834e0d45512b2/trainers/gpt3_prompts/{}.py",
+    GITHUB + "ZjjConan/VLM-LwEIB/HEAD/trainers/gpt3_prompts/{}.py",
+    GITHUB + "ZjjConan/VLM-MMApp/ea85d694cadf09752244752d05c9124967c7d20e/trainers/gpt3_prompts/{}.py",
+)
+CUPL = GITHUB + "sarahpratt/CuPL/719619c829792ff8f37298266e941b7f077c7f5c/"
+CUPL_FILES = {
+    "imagenet": "imagenet_prompts/CuPL_image_prompts.json",
+    "caltech101": "all_prompts/full_prompts/cal_prompts_full.json",
+    "oxford_pets": "all_prompts/full_prompts/pets_prompts_full.json",
+    "stanford_cars": "all_prompts/full_prompts/cars_prompts_full.json",
+    "oxford_flowers": "all_prompts/full_prompts/flower_prompts_full.json",
+    "food101": "all_prompts/full_prompts/food_prompts_full.json",
+    "fgvc_aircraft": "all_prompts/full_prompts/airplane_prompts_full.json",
+    "sun397": "all_prompts/full_prompts/sun_prompts_full.json",
+    "dtd": "all_prompts/full_prompts/texture_prompts_full.json",
+    "ucf101": "all_prompts/full_prompts/ucf_prompts_full.json",
+}
+
+
+def described(sources: list[Source]) -> list[Source]:
+    """The data sets that have descriptions of their own: ImageNet's serve for its variants."""
+    return [source for source in sources if source.layout != "folders"]
+
+
+def prepare_descriptions(source: Source, root: Path, *, origin: str = "lweib", mirror: str = "") -> Path:
+    """Writes ``<root>/descriptions/<dataset>.json``, unless it is there already.
+
+    Args:
+        source: the data set.
+        root: the data root.
+        origin: ``lweib``, the sentences that LwEIB and HeBA train on, or ``cupl``, CuPL's own.
+        mirror: address that is tried first, as ``<mirror>/descriptions/<file name>``.
+
+    Raises:
+        Unavailable: no source delivers the file.
+        ValueError: it leaves classes of the data set without a description; all are named.
+    """
+    root = root.expanduser().absolute()
+    target = root / FOLDER / f"{source.config}.json"
+    classes = class_names(source, root)
+    if target.is_file():
+        lines = read_json(target)
+        require_all(lines, classes, target, "delete it to fetch it again")
+        logger.info("%s is there: %s", target, summary(lines))
+        return target
+    suffix, sources = addresses(source, origin)
+    file = File(f"{source.config}{suffix}", with_mirror(sources, mirror, f"{FOLDER}/{source.config}{suffix}"))
+    with workspace(target.parent) as work:
+        try:
+            path, lines = fetch(file, source, origin, work)
+            require_all(lines, classes, path, "choose another source with --descriptions-from")
+            path.write_text(json.dumps(lines, indent=1, ensure_ascii=False), encoding="utf-8")
+            os.replace(path, target)
+        finally:
+            clean(work)
+    compared = "" if classes else f"; not compared with the classes, {source.config} is not there yet"
+    logger.info("%s: %s%s", target, summary(lines), compared)
+    return target
+
+
+def fetch(file: File, source: Source, origin: str, work: Path) -> tuple[Path, dict[str, list[str]]]:
+    """The file from the first source that delivers descriptions, and what it says.
+
+    Raises:
+        Unavailable: none does; says why for each.
+    """
+    failures = []
+    for address in file.sources:
+        try:
+            path = obtain(file, address, work)
+            lines = read_python(path) if file.name.endswith(".py") else read_json(path)
+            return path, renamed(lines, source, origin)
+        except Unavailable as error:
+            failures.append(f"{address}: {one_line(error)}")
+    raise Unavailable(
+        f"descriptions of {source.name} could not be fetched: {'; '.join(failures)}. "
+        "docs/DESCRIPTIONS.md says how to make the file by hand"
+    )
+
+
+def addresses(source: Source, origin: str) -> tuple[str, tuple[str, ...]]:
+    """Suffix and addresses of a data set's file at ``lweib`` or ``cupl``.
+
+    Raises:
+        Unavailable: CuPL has none.
+    """
+    if origin == "lweib":
+        return ".py", tuple(address.format(source.config) for address in LWEIB)
+    if source.config not in CUPL_FILES:
+        raise Unavailable(f"CuPL has no descriptions of {source.name}; take --descriptions-from lweib")
+    return ".json", (CUPL + CUPL_FILES[source.config],)
+
+
+def read_python(path: Path) -> dict[str, list[str]]:
+    """The dictionary that a Python file assigns; nothing in the file is executed.
+
+    Raises:
+        Damaged: it assigns no literal dictionary of descriptions.
+    """
+    text = _text(path)
+    try:
+        values = [node.value for node in ast.parse(text).body if isinstance(node, ast.Assign | ast.AnnAssign)]
+        found = [ast.literal_eval(value) for value in values if isinstance(value, ast.Dict)]
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        raise Damaged(f"{path.name} holds no plain dictionary: {one_line(error)[:200]}") from error
+    if len(found) != 1:
+        raise Damaged(f"{path.name} assigns {len(found)} dictionaries instead of one")
+    return checked(found[0], path)
+
+
+def read_json(path: Path) -> dict[str, list[str]]:
+    """The descriptions of a JSON file.
+
+    Raises:
+        Damaged: it holds something else.
+    """
+    try:
+        return checked(json.loads(_text(path)), path)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{path.name} is no JSON: {one_line(error)}") from error
+
+
+def _text(path: Path) -> str:
+    if path.stat().st_size > MAX_SIZE:
+        raise Damaged(f"{path.name} has {path.stat().st_size:,} bytes, too many for descriptions")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Damaged(f"{path.name} is no text: {error}") from error
+
+
+def checked(content: object, path: Path) -> dict[str, list[str]]:
+    """``content`` itself if it is {class name: [sentence, …]}; else raises Damaged."""
+    if not isinstance(content, dict) or not content:
+        raise Damaged(f"{path.name} holds no {{class name: [sentence, …]}}")
+    for name, sentences in content.items():
+        good = isinstance(name, str) and isinstance(sentences, list) and sentences
+        if not good or not all(isinstance(text, str) and text.strip() for text in sentences):
+            raise Damaged(f"{path.name}: class {name!r} has no list of sentences")
+    return content
+
+
+def renamed(lines: dict[str, list[str]], source: Source, origin: str) -> dict[str, list[str]]:
+    """CuPL's class names as CoOp's loaders have them: a car's year first, a scene's kind before its name."""
+
+    def car(name: str) -> str:
+        model, _, year = name.rpartition(" ")
+        return f"{year} {model}" if year.isdigit() else name
+
+    def scene(name: str) -> str:
+        place, _, kind = name.rstrip(")").partition(" (")
+        return f"{kind} {place}".strip()
+
+    rules: dict[str, Callable[[str], str]] = {"stanford_cars": car, "sun397": scene}
+    if origin != "cupl" or source.config not in rules:
+        return lines
+    return {rules[source.config](name): sentences for name, sentences in lines.items()}
+
+
+def key(name: str) -> str:
+    """A class name as it is compared: lower case, ``_`` as space."""
+    return name.replace("_", " ").lower()
+
+
+def class_names(source: Source, root: Path) -> list[str]:
+    """Names of the classes as the loader has them; none where the data set is not there."""
+    folder = root / source.folder
+    if source.layout == "imagenet":
+        path = folder / CLASSNAMES
+        return list(read_classnames(path).values()) if path.is_file() else []
+    images = listed(source, at_home(folder))
+    return list(dict.fromkeys(name for items in images.values() for _, name in items))
+
+
+def require_all(lines: dict[str, list[str]], classes: list[str], where: Path, remedy: str) -> None:
+    """Raises ValueError, naming them, where classes have no description."""
+    there = {key(name) for name in lines}
+    missing = [name for name in classes if key(name) not in there]
+    if missing:
+        raise ValueError(f"{where} describes no {', '.join(missing)} ({len(missing)} classes); {remedy}")
+
+
+def summary(lines: dict[str, list[str]]) -> str:
+    """How many classes and sentences."""
+    counts = {len(sentences) for sentences in lines.values()}
+    each = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    return f"{len(lines):,} classes, {each} sentences each"

@@ -1,0 +1,177 @@
+"""Downloads, unpacks, lays out and checks the data sets: ``python -m datasets.prepare``.
+
+    python -m datasets.prepare caltech101 eurosat          these two, into ./data
+    python -m datasets.prepare all --root /data            all fifteen and the descriptions of their classes
+    python -m datasets.prepare --check                     what is there, what is not, what to do
+    python -m datasets.prepare descriptions                the LLM descriptions of all data sets
+    python -m datasets.prepare descriptions dtd            of this one alone
+
+A second call continues what a first one could not finish. Archives that were downloaded by hand are used
+where they lie in the data set's folder. Exit status: 0 everything asked for is ready, 1 something is not,
+2 it could not be tried (a wrong name, no room, a folder that cannot be written), 130 interrupted.
+"""
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datasets.preparation.sources import Source
+
+READY, NOT_READY, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
+DESCRIPTIONS = "descriptions"
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m datasets.prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="data sets by the names of their YAML files, all, descriptions",
+    )
+    parser.add_argument(
+        "--root", default=os.environ.get("DATA") or "data", help="data root (default: $DATA, data)"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="only look what is there; writes and fetches nothing"
+    )
+    parser.add_argument(
+        "--mirror",
+        default=os.environ.get("HEBA_DATA_MIRROR", ""),
+        metavar="URL",
+        help="try URL/<folder>/<file name> before all other sources (default: $HEBA_DATA_MIRROR)",
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the archives in <folder>/.prepare/downloads"
+    )
+    parser.add_argument(
+        "--descriptions-from",
+        choices=("lweib", "cupl"),
+        default="lweib",
+        help="lweib: what HeBA and LwEIB train on (default); cupl: CuPL's own sentences",
+    )
+    args = parser.parse_args(argv)
+    if not args.names and not args.check:
+        parser.error("name what to prepare: data sets, all, descriptions; or --check")
+    return args
+
+
+def run(args: argparse.Namespace) -> int:
+    """Checks or prepares; returns the exit status."""
+    from datasets.preparation.sources import find_source, load_sources
+
+    known = load_sources()
+    asked = {name.lower() for name in args.names}
+    words = [name for name in args.names if name.lower() not in ("all", DESCRIPTIONS)]
+    sources = list(dict.fromkeys(find_source(name, known) for name in words))
+    everything = "all" in asked
+    if everything or (not sources and args.check):
+        sources = list(known)
+    if args.check:
+        return check(sources, args)
+    only_descriptions = DESCRIPTIONS in asked and not everything
+    ready = only_descriptions or prepare(sources, args)
+    if only_descriptions or everything:
+        ready &= describe(sources or list(known), args)
+    return READY if ready else NOT_READY
+
+
+def check(sources: "list[Source]", args: argparse.Namespace) -> int:
+    """Prints the table; 0 if all are ready."""
+    from datasets.preparation.check import survey, table
+    from datasets.preparation.descriptions import FOLDER, described
+
+    root = Path(args.root).expanduser()
+    if not root.is_dir():
+        print(f'The data root "{root}" does not exist; --root chooses another one.')
+    reports = [survey(source, root) for source in sources]
+    print(table(reports, command(args)))
+    names = [source.config for source in described(sources)]
+    lacking = [name for name in names if not (root / FOLDER / f"{name}.json").is_file()]
+    if names:
+        todo = f": prepare descriptions {' '.join(lacking)}" if lacking else ""
+        print(f"descriptions: {len(names) - len(lacking)} of {len(names)} data sets{todo}")
+    return READY if all(report.state == "ready" for report in reports) else NOT_READY
+
+
+def command(args: argparse.Namespace) -> str:
+    """How this program is called for the same data root."""
+    root = "" if args.root == "data" else f" --root {shlex.quote(args.root)}"
+    return f"python -m datasets.prepare{root}"
+
+
+def prepare(sources: "list[Source]", args: argparse.Namespace) -> bool:
+    """Prepares data sets one after the other; one that fails does not stop the others."""
+    from datasets.preparation.check import Report, table
+    from datasets.preparation.errors import NoRoom, one_line
+    from datasets.preparation.run import prepare as prepare_one
+
+    root = Path(args.root).expanduser()
+    root.mkdir(parents=True, exist_ok=True)
+    reports = []
+    for source in sources:
+        try:
+            report = prepare_one(source, root, mirror=args.mirror, keep=args.keep)
+        except NoRoom:
+            raise
+        except OSError as error:
+            report = Report(source, problems=[one_line(error)])
+        reports.append(report)
+    print(table(reports, command(args)))
+    for report in reports:
+        if report.state == "missing":
+            print("", *(f"{report.source.name}: {problem}" for problem in report.problems), sep="\n")
+    return all(report.state == "ready" for report in reports)
+
+
+def describe(sources: "list[Source]", args: argparse.Namespace) -> bool:
+    """Fetches the descriptions of data sets; one that fails does not stop the others."""
+    from datasets.preparation.descriptions import described, prepare_descriptions
+    from datasets.preparation.errors import Unavailable, one_line
+    from datasets.preparation.sources import find_source, load_sources
+
+    own = described(sources)
+    if len(own) < len(sources):  # a variant of ImageNet: ImageNet's
+        own = list(dict.fromkeys([*own, find_source("imagenet", load_sources())]))
+    good = True
+    for source in own:
+        try:
+            prepare_descriptions(source, Path(args.root), origin=args.descriptions_from, mirror=args.mirror)
+        except (Unavailable, ValueError) as error:
+            good = False
+            print(f"error: {one_line(error)}", file=sys.stderr)
+    return good
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status."""
+    args = parse_args(argv)
+    from datasets.preparation.errors import one_line
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "httpx2", "huggingface_hub"):  # they report each request and each retry
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        return run(args)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return INTERRUPTED
+    except (OSError, ValueError) as error:
+        if os.environ.get("HEBA_TRACEBACK"):
+            raise
+        print(f"error: {one_line(error)} (HEBA_TRACEBACK=1 shows where)", file=sys.stderr)
+        return USAGE_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

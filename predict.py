@@ -1,0 +1,318 @@
+"""Classifies pictures with a trained run, or zero-shot with any class names.
+
+    python predict.py --model-dir output/mine photo.jpg folder/of/pictures
+    python predict.py photo.jpg --classes "tabby cat" dog                    zero-shot CLIP
+    python predict.py --model-dir output/mine photo.jpg --classes cat dog    trained adapters, other classes
+
+In Python:
+
+    from predict import Predictor
+    predictor = Predictor("output/mine")
+    print(predictor(["photo.jpg"])[0].ranked(3))
+
+Exit status: 0 all pictures were classified, 1 some could not be read, 2 a mistake in the call.
+"""
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from yacs.config import CfgNode
+
+import train
+from dassl.data import DatasetWrapper
+from dassl.data.datasets import Datum
+from dassl.data.transforms import build_transform
+from dassl.engine import TRAINER_REGISTRY
+from datasets.pictures import picture_suffixes
+from trainers.common.config import ROOT, setup_cfg
+from trainers.common.custom_clip import CustomCLIP
+from trainers.common.export import FILE_NAME, load_adapter
+from trainers.common.precision import get_precision
+from trainers.common.prompts import ClassPrompts, dataset_template, template_prompts
+
+SOME_UNREADABLE = 1
+BATCH = 64  # pictures in one pass of the image encoder
+ZERO_SHOT = "ZeroshotCLIP"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was found on one picture.
+
+    Attributes:
+        path: of the picture.
+        probabilities: of each class by its name, in the order of the classes; their sum is 1.
+    """
+
+    path: str
+    probabilities: list[tuple[str, float]]
+
+    def ranked(self, number: int = 5) -> list[tuple[str, float]]:
+        """The most probable classes, best first."""
+        return sorted(self.probabilities, key=lambda pair: -pair[1])[:number]
+
+
+class Predictor:
+    """A trained run's model, or zero-shot CLIP, that takes paths of pictures.
+
+    Pictures are read and resized as the run's test pictures were.
+
+    Args:
+        model_dir: a run's folder or its ``adapter.safetensors``; empty: zero-shot CLIP.
+        classes: names of the classes, instead of the run's.
+        template: prompt of each of ``classes``; default: that of the run's data set, "a photo of a {}.".
+        backbone: name or path of CLIP's weights, if they are not where they were in training; of zero-shot
+            CLIP, default ViT-B/16.
+        quick_gelu: activation of zero-shot CLIP's weights, where their file does not tell.
+        upright: turn pictures as their EXIF orientation says; None: as in training, and yes zero-shot.
+
+    Raises:
+        FileNotFoundError: there is no trained run.
+        ValueError: neither a run nor classes are given, or the run's file does not fit.
+    """
+
+    def __init__(
+        self,
+        model_dir: str | Path = "",
+        *,
+        classes: Sequence[str] = (),
+        template: str = "",
+        backbone: str = "",
+        quick_gelu: bool | None = None,
+        upright: bool | None = None,
+    ) -> None:
+        if template and not classes:
+            raise ValueError(f'--template "{template}" goes with --classes; a trained run has its prompts')
+        if model_dir:
+            self.model, cfg, self.classes = trained_model(Path(model_dir), backbone)
+        elif classes:
+            self.model, cfg = zero_shot_model(backbone, quick_gelu)
+        else:
+            raise ValueError("nothing says which classes there are; give --model-dir, --classes or both")
+        if classes:
+            self.classes = list(classes)
+            prompts = template_prompts(self.classes, [template or dataset_template(cfg)])
+            self.model.prompts = ClassPrompts.tokenize(prompts)
+        self.cfg = cfg.clone()
+        if upright is not None:
+            self.cfg.defrost()
+            self.cfg.INPUT.EXIF_TRANSPOSE = upright
+        self.transform = build_transform(self.cfg, is_train=False)
+        method = self.cfg.TRAINER.NAME
+        self.precision = get_precision(self.cfg.TRAINER[method].PREC, f"TRAINER.{method}.PREC")
+        self.device = torch.device("cuda" if torch.cuda.is_available() and self.cfg.USE_CUDA else "cpu")
+        self.model.to(self.device).eval()
+        self._kept = ExitStack()  # the class features, for the life of this object
+        with torch.no_grad(), self.precision.autocast(self.device):
+            self._kept.enter_context(self.model.keep_text_features())
+
+    def __call__(
+        self, paths: Sequence[str | Path], on_error: Callable[[OSError], None] | None = None
+    ) -> list[Prediction]:
+        """Classifies pictures.
+
+        Args:
+            paths: of the pictures.
+            on_error: takes the error of each picture that cannot be read, which is left out; None: it is
+                raised.
+
+        Raises:
+            OSError: a picture cannot be read; the message names it.
+        """
+        wrapper = DatasetWrapper(self.cfg, [Datum(impath=str(path)) for path in paths], self.transform)
+
+        def read(index: int) -> tuple[str, torch.Tensor] | OSError:
+            try:
+                return str(paths[index]), wrapper[index]["img"]
+            except OSError as error:
+                return error
+
+        predictions = []
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for start in range(0, len(paths), BATCH):
+                batch = []
+                for found in pool.map(read, range(start, min(start + BATCH, len(paths)))):
+                    if not isinstance(found, OSError):
+                        batch.append(found)
+                    elif on_error is None:
+                        raise found
+                    else:
+                        on_error(found)
+                if batch:
+                    names, images = zip(*batch, strict=True)
+                    rows = self.probabilities(torch.stack(images)).tolist()
+                    predictions += [
+                        Prediction(name, list(zip(self.classes, row, strict=True)))
+                        for name, row in zip(names, rows, strict=True)
+                    ]
+        return predictions
+
+    @torch.no_grad()
+    def probabilities(self, images: torch.Tensor) -> torch.Tensor:
+        """``(B, 3, H, W)`` transformed images → ``(B, C)`` softmax of the logits, on the CPU."""
+        with self.precision.autocast(self.device):
+            return self.model(images.to(self.device)).float().softmax(dim=-1).cpu()
+
+
+def trained_model(model_dir: Path, backbone: str) -> tuple[CustomCLIP, CfgNode, list[str]]:
+    """The model of a run, its configuration, and its classes.
+
+    Raises:
+        FileNotFoundError: the folder holds no exported adapters.
+    """
+    path = model_dir
+    if model_dir.is_dir():
+        found = [*model_dir.glob(FILE_NAME), *model_dir.glob(f"*/{FILE_NAME}")]
+        if not found:
+            raise FileNotFoundError(
+                f'--model-dir "{model_dir}" holds no {FILE_NAME}, which a finished training run leaves; for '
+                "zero-shot CLIP leave --model-dir out and give --classes"
+            )
+        path = found[0]
+    model, adapter = load_adapter(path, backbone)
+    return model, adapter.cfg, adapter.classnames
+
+
+def zero_shot_model(backbone: str, quick_gelu: bool | None) -> tuple[CustomCLIP, CfgNode]:
+    """CLIP as configured for own pictures; its prompts are still those of no class."""
+    flags = [
+        "--trainer",
+        ZERO_SHOT,
+        "--config-file",
+        str(ROOT / "configs/trainers/ZeroshotCLIP/vit_b16.yaml"),
+    ]
+    flags += [
+        "--dataset-config-file",
+        str(ROOT / "configs/datasets/image_folder.yaml"),
+        "--backbone",
+        backbone,
+    ]
+    if quick_gelu is not None:
+        flags += ["MODEL.BACKBONE.QUICK_GELU", str(quick_gelu)]
+    cfg = setup_cfg(train.parse_args(flags))
+    method = TRAINER_REGISTRY.get(ZERO_SHOT)
+    trainer = method.__new__(method)  # no data, no loaders
+    trainer.cfg = cfg
+    trainer.check_cfg(cfg)
+    return trainer.build_clip([[""]]), cfg
+
+
+def find_pictures(words: Sequence[str]) -> list[str]:
+    """The given pictures, and all pictures in given folders, at any depth, sorted.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder, or no picture in a folder.
+    """
+    suffixes, found = picture_suffixes(), []
+    for word in words:
+        path = Path(word)
+        if path.is_dir():
+            inside = sorted(
+                str(file)
+                for file in path.rglob("*")
+                if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
+            )
+            if not inside:
+                raise FileNotFoundError(f'folder "{path}" holds no pictures')
+            found += inside
+        elif path.is_file():
+            found.append(word)
+        else:
+            raise FileNotFoundError(f'no picture or folder "{path}"')
+    return found
+
+
+def show(predictions: Sequence[Prediction], topk: int, style: str) -> None:
+    """Prints the predictions as text, JSON or CSV."""
+    if style == "json":
+        content = [
+            {
+                "path": found.path,
+                "predictions": [{"class": name, "probability": p} for name, p in found.ranked(topk)],
+            }
+            for found in predictions
+        ]
+        print(json.dumps(content, indent=1, ensure_ascii=False))
+    elif style == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(["path", "rank", "class", "probability"])
+        for found in predictions:
+            for rank, (name, probability) in enumerate(found.ranked(topk), start=1):
+                writer.writerow([found.path, rank, name, f"{probability:.6f}"])
+    else:
+        for found in predictions:
+            ranked = ", ".join(f"{name} {100 * probability:.1f}%" for name, probability in found.ranked(topk))
+            print(f"{found.path}: {ranked}")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line; ``--classes`` takes all words after it, so pictures stand before it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pictures", nargs="+", help="pictures, or folders of them")
+    parser.add_argument(
+        "--model-dir", default="", help="folder of a finished run, or its adapter.safetensors"
+    )
+    parser.add_argument(
+        "--classes", nargs="+", default=[], metavar="NAME", help="class names, after the pictures"
+    )
+    parser.add_argument("--template", default="", help='prompt of --classes, e.g. "an X-ray of a {}."')
+    parser.add_argument("--backbone", default="", help="CLIP model: a name (ViT-B/16) or a path to weights")
+    parser.add_argument(
+        "--quick-gelu",
+        action=argparse.BooleanOptionalAction,
+        help="activation of the zero-shot weights, where their file does not tell",
+    )
+    parser.add_argument("--topk", type=int, default=3, help="classes to show for each picture")
+    parser.add_argument("--format", choices=("text", "json", "csv"), default="text")
+    parser.add_argument(
+        "--upright",
+        action=argparse.BooleanOptionalAction,
+        help="turn pictures as their EXIF orientation says (default: as the run did in training)",
+    )
+    args = parser.parse_args(argv)
+    if args.topk < 1:
+        parser.error(f"--topk is {args.topk}; set it to 1 or more")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status."""
+    args = parse_args(argv)
+    unreadable: list[OSError] = []
+    try:
+        paths = find_pictures(args.pictures)
+        predictor = Predictor(
+            args.model_dir,
+            classes=args.classes,
+            template=args.template,
+            backbone=args.backbone,
+            quick_gelu=args.quick_gelu,
+            upright=args.upright,
+        )
+        show(predictor(paths, unreadable.append), args.topk, args.format)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads our output (head) has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except train.USUAL_ERRORS as error:
+        if os.environ.get("HEBA_TRACEBACK"):
+            raise
+        print(f"error: {train.one_line(error)} (HEBA_TRACEBACK=1 shows where)", file=sys.stderr)
+        return train.USAGE_ERROR
+    for error in unreadable:
+        print(f"error: {train.one_line(error)}", file=sys.stderr)
+    return SOME_UNREADABLE if unreadable else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

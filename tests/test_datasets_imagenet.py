@@ -1,0 +1,263 @@
+"""ImageNet, its variants and FGVC-Aircraft on small made-up folders: labels, names, lists kept, errors."""
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import train
+from dassl.data import DataManager
+from dassl.data.datasets import build_dataset
+from datasets import storage
+from datasets.image_index import class_files
+from datasets.raw_splits import visible_files
+from tests.conftest import ROOT
+from tests.test_datasets import config
+from trainers.common.prompts import DATASETS, description_path
+
+NAMES = "n01 great white shark\nn02 sunglasses\nn03 sunglasses\n"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def make_files(folder: Path, classes: dict[str, list[str]]) -> None:
+    for name, files in classes.items():
+        (folder / name).mkdir(parents=True)
+        for file in files:
+            (folder / name / file).touch()
+
+
+def imagenet(root: Path) -> Path:
+    for part, number in (("train", 7), ("val", 2)):
+        files = [f"{i}.JPEG" for i in range(number)]
+        make_files(root / "imagenet" / "images" / part, {"n03": files, "n01": files, "n02": files})
+    (root / "imagenet" / "classnames.txt").write_text(NAMES)
+    return root / "imagenet"
+
+
+def age(folder: Path, seconds: int) -> None:
+    """Gives a folder another time of change, as a later addition would."""
+    os.utime(folder, (folder.stat().st_atime, folder.stat().st_mtime + seconds))
+
+
+def test_a_kept_list_spares_listing_until_a_class_folder_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = imagenet(tmp_path)
+    first = build_dataset(config(tmp_path, "ImageNet", shots=-1))
+    assert {path.name for path in folder.glob("index_*")} == {"index_train.json.gz", "index_val.json.gz"}
+    listed = []
+
+    def watched(folder: Path, listing: str) -> list[str]:
+        listed.append(folder.name)
+        return visible_files(folder, listing)
+
+    monkeypatch.setattr("datasets.image_index.visible_files", watched)
+    again = build_dataset(config(tmp_path, "ImageNet", shots=-1))
+    assert [item.impath for item in again.train_x] == [item.impath for item in first.train_x]
+    assert listed == []
+    (folder / "images" / "train" / "n02" / "7.JPEG").touch()
+    age(folder / "images" / "train" / "n02", 2)
+    assert len(build_dataset(config(tmp_path, "ImageNet", shots=-1)).train_x) == 22
+    assert listed == ["n02"]
+
+
+def test_a_damaged_list_is_made_again(tmp_path: Path) -> None:
+    folder = imagenet(tmp_path)
+    for damaged in (b"", b"\x1f\x8b\x08cut", b"[1]"):
+        (folder / "index_train.json.gz").write_bytes(damaged)
+        assert len(build_dataset(config(tmp_path, "ImageNet", shots=-1)).train_x) == 21
+
+
+def test_a_read_only_folder_stays_as_it_is_and_the_list_lies_in_the_cache(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = imagenet(tmp_path)
+    folder.chmod(0o555)
+    before = sorted(folder.rglob("*"))
+    try:
+        build_dataset(config(tmp_path, "ImageNet", shots=-1))
+        assert sorted(folder.rglob("*")) == before
+        assert len(list(own_cache.rglob("index_*.json.gz"))) == 2
+        monkeypatch.setattr(storage, "keep", lambda *args, **kwargs: pytest.fail("listed twice"))
+        assert len(build_dataset(config(tmp_path, "ImageNet", shots=-1)).train_x) == 21
+    finally:
+        folder.chmod(0o755)
+
+
+def test_the_order_of_the_file_system_is_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = imagenet(tmp_path) / "images" / "train"
+    listdir = os.listdir
+    monkeypatch.setattr("os.listdir", lambda path: sorted(listdir(path), reverse=True))
+    files = [f"{i}.JPEG" for i in range(7)]
+    assert class_files(folder, tmp_path, "unsorted")["n01"] == files[::-1]
+    assert class_files(folder, tmp_path, "sorted")["n01"] == files
+    cfg = config(tmp_path, "ImageNet", shots=-1)
+    cfg.DATASET.LISTING = "unsorted"
+    assert Path(build_dataset(cfg).train_x[0].impath).name == "6.JPEG"
+    cfg.DATASET.LISTING = "mtime"
+    with pytest.raises(ValueError, match='DATASET.LISTING is "mtime"; set it to sorted or unsorted'):
+        build_dataset(cfg)
+
+
+def test_opening_touches_no_image_and_a_missing_one_is_named_when_it_is_read(tmp_path: Path) -> None:
+    folder = imagenet(tmp_path)
+    cfg = config(tmp_path, "ImageNet", shots=-1)
+    build_dataset(cfg)
+    (folder / "images" / "val" / "n01" / "0.JPEG").unlink()
+    age(folder / "images" / "val" / "n01", -5)  # as if nothing had been noticed
+    index = storage.load(folder / "index_val.json.gz")
+    index["n01"][0] = (folder / "images" / "val" / "n01").stat().st_mtime_ns
+    storage.keep(index, folder, "index_val.json.gz", replace=True)
+    cfg.DATALOADER.NUM_WORKERS = 0
+    manager = DataManager(cfg)
+    with pytest.raises(FileNotFoundError, match=r'No image file at ".*val/n01/0.JPEG"'):
+        manager.test_loader.dataset[0]
+
+
+def test_folders_that_classnames_does_not_name_are_refused(tmp_path: Path) -> None:
+    folder = imagenet(tmp_path)
+    (folder / "images" / "train" / "n99").mkdir()
+    with pytest.raises(
+        ValueError, match=r'images/train" holds 1 folders that classnames.txt does not name, e.g. "n99"'
+    ):
+        build_dataset(config(tmp_path, "ImageNet"))
+
+
+VARIANTS = {
+    "ImageNetSketch": ("imagenet-sketch", "images"),
+    "ImageNetA": ("imagenet-adversarial", "imagenet-a"),
+    "ImageNetR": ("imagenet-rendition", "imagenet-r"),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_label_their_own_sorted_folders(tmp_path: Path, name: str) -> None:
+    folder, images = VARIANTS[name]
+    make_files(tmp_path / folder / images, {"n03": ["b.jpg", "a.jpg"], "n01": ["c.jpg"]})
+    (tmp_path / folder / images / "README.txt").touch()
+    (tmp_path / folder / "classnames.txt").write_text(NAMES)
+    dataset = build_dataset(config(tmp_path, name, shots=1, subsample="new"))
+    assert dataset.classnames == ["great white shark", "sunglasses"]
+    assert dataset.num_classes == 2
+    found = [("/".join(Path(item.impath).parts[-2:]), item.label) for item in dataset.test]
+    assert found == [("n01/c.jpg", 0), ("n03/a.jpg", 1), ("n03/b.jpg", 1)]
+    assert dataset.train_x is dataset.test
+    assert not dataset.val
+
+
+def test_imagenetv2_folders_are_lines_of_classnames(tmp_path: Path) -> None:
+    images = tmp_path / "imagenetv2" / "imagenetv2-matched-frequency-format-val"
+    make_files(images, {str(label): [f"{label}.jpeg"] for label in range(11)})
+    names = [f"n{label:02d} class number {label}\n" for label in range(11)]
+    (tmp_path / "imagenetv2" / "classnames.txt").write_text("".join(names))
+    dataset = build_dataset(config(tmp_path, "ImageNetV2"))
+    assert dataset.classnames == [f"class number {label}" for label in range(11)]
+    assert [(Path(item.impath).name, item.label) for item in dataset.test][9:] == [
+        ("9.jpeg", 9),
+        ("10.jpeg", 10),
+    ]
+    (images / "3" / "3.jpeg").unlink()
+    (images / "3").rmdir()
+    with pytest.raises(ValueError, match='0 to 10; missing or unexpected: "3" and 0 more'):
+        build_dataset(config(tmp_path, "ImageNetV2"))
+
+
+def test_a_variant_without_classnames_says_that_it_needs_a_copy(tmp_path: Path) -> None:
+    make_files(tmp_path / "imagenet-rendition" / "imagenet-r", {"n01": ["a.jpg"]})
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"imagenet-rendition/classnames.txt\" is missing .*copy.* prepare ImageNet ",
+    ):
+        build_dataset(config(tmp_path, "ImageNetR"))
+
+
+@pytest.mark.parametrize("name", ["ImageNetV2", *VARIANTS])
+def test_variants_use_imagenets_template_and_descriptions(tmp_path: Path, name: str) -> None:
+    assert DATASETS[name] == DATASETS["ImageNet"]
+    assert description_path(config(tmp_path, name)) == tmp_path / "descriptions" / "imagenet.json"
+
+
+def aircraft(root: Path) -> Path:
+    folder = root / "fgvc_aircraft"
+    (folder / "images").mkdir(parents=True)
+    (folder / "variants.txt").write_text("F-16A/B\n707-320\nSR-20\nBAE 146-200\n")
+    lines = ["0034309 BAE 146-200", "1025794 707-320", "0000001 F-16A/B", "0000002 SR-20"]
+    for number, part in enumerate(("train", "val", "test")):
+        text = "".join(f"{line}\n" for line in lines[number:] + lines[:number])
+        (folder / f"images_variant_{part}.txt").write_text(text)
+    return folder
+
+
+def test_aircraft_come_from_the_official_lists_in_their_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = aircraft(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        dataset = build_dataset(config(tmp_path, "FGVCAircraft", shots=-1))
+        new = build_dataset(config(tmp_path, "FGVCAircraft", shots=16, subsample="new"))
+    assert dataset.classnames == ["F-16A/B", "707-320", "SR-20", "BAE 146-200"]
+    assert dataset.train_x[0].impath == str(folder / "images" / "0034309.jpg")
+    assert [item.label for item in dataset.train_x] == [3, 1, 0, 2]
+    assert [item.label for item in dataset.test] == [0, 2, 3, 1]
+    assert new.classnames == ["SR-20", "BAE 146-200"]
+    assert not caplog.text
+
+
+def test_aircraft_lists_that_are_missing_or_do_not_fit_are_named(tmp_path: Path) -> None:
+    folder = aircraft(tmp_path)
+    (folder / "images_variant_val.txt").write_text("0000003 Concorde\n")
+    with pytest.raises(ValueError, match=r'images_variant_val.txt": variants.txt has no variant "Concorde"'):
+        build_dataset(config(tmp_path, "FGVCAircraft"))
+    (folder / "images_variant_val.txt").unlink()
+    with pytest.raises(FileNotFoundError, match="images_variant_val.txt.* is missing"):
+        build_dataset(config(tmp_path, "FGVCAircraft"))
+
+
+def test_a_model_of_imagenet_is_evaluated_among_a_variants_own_classes(
+    tmp_path: Path, toy_flags: list[str]
+) -> None:
+    wnids = ["n01", "n02", "n03", "n04"]
+    names = {"n01": "great white shark", "n02": "hen", "n03": "sunglasses", "n04": "sunglasses"}
+    folders = {
+        "imagenet/images/train": wnids,
+        "imagenet/images/val": wnids,
+        "imagenet-adversarial/imagenet-a": ["n02", "n04"],
+    }
+    for folder, classes in folders.items():
+        for number, wnid in enumerate(classes):
+            for i in range(3):
+                path = tmp_path / folder / wnid / f"{i}.JPEG"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (40, 36), (60 * number, 80 * i, 99)).save(path)
+        home = tmp_path / folder.split("/")[0]
+        (home / "classnames.txt").write_text("".join(f"{wnid} {name}\n" for wnid, name in names.items()))
+    (tmp_path / "descriptions").mkdir()
+    described = {name: [f"a {name} has colours."] for name in names.values()}
+    (tmp_path / "descriptions" / "imagenet.json").write_text(json.dumps(described))
+
+    def command(name: str, *flags: str) -> list[str]:
+        return [
+            *("--root", str(tmp_path), "--seed", "1", "--trainer", "HeBA"),
+            *("--output-dir", str(tmp_path / "out" / name)),
+            *("--dataset-config-file", str(ROOT / "configs" / "datasets" / f"{name}.yaml")),
+            *("--config-file", str(ROOT / "configs" / "trainers" / "HeBA" / "x2d.yaml")),
+            *(*flags, *toy_flags, "OPTIM.MAX_EPOCH", "1", "TRAINER.HeBA.ADAPTER_START", "3"),
+        ]
+
+    assert train.main(command("imagenet")) == 0
+    trained = ["--eval-only", "--model-dir", str(tmp_path / "out" / "imagenet"), "--load-epoch", "last"]
+    assert train.main(command("imagenet_a", *trained)) == 0
+    records = {
+        name: json.loads((tmp_path / "out" / name / "results.json").read_text())
+        for name in ("imagenet", "imagenet_a")
+    }
+    assert [(record["num_classes"], record["total"]) for record in records.values()] == [(4, 12), (2, 6)]
+    assert records["imagenet_a"]["dataset"] == "ImageNetA"

@@ -1,0 +1,147 @@
+"""Descriptions of the classes are read as data, cover every class, and become one JSON file a data set."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from datasets.preparation import descriptions
+from datasets.preparation.descriptions import class_names, key, prepare_descriptions, read_json, read_python
+from datasets.preparation.errors import Damaged, Unavailable
+from datasets.preparation.run import prepare
+from datasets.preparation.sources import Source, find_source, load_sources
+from tests.prepare_world import Server, small
+
+pytest_plugins = ["tests.prepare_world"]  # the server
+
+
+@pytest.fixture(autouse=True)
+def published(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The repositories of the descriptions are on the server; the first one is gone."""
+    monkeypatch.setattr(descriptions, "LWEIB", (server.url("dead", "{}.py"), server.url("good", "{}.py")))
+    monkeypatch.setattr(descriptions, "CUPL", server.url("good") + "/")
+
+
+def source_of(name: str) -> Source:
+    return find_source(name, load_sources())
+
+
+def test_a_python_dictionary_is_read_without_being_executed(tmp_path: Path) -> None:
+    path = tmp_path / "eurosat.py"
+    path.write_text(
+        '"""Text."""\nimport os\nopen("EXECUTED", "w").write("x")\n'
+        'EUROSAT_TEMPLATES = {\n    "Forest": ["green.", \'with\\nbreak "and" quotes\'],\n}\nprint("x")\n'
+    )
+    assert read_python(path) == {"Forest": ["green.", 'with\nbreak "and" quotes']}
+    assert not Path("EXECUTED").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('A = {"Forest": [open("x").read()]}', "no plain dictionary"),
+        ("A = {}", r"no \{class name"),
+        ("A = [1]", "0 dictionaries instead of one"),
+        ('A = {"a": ["x"]}\nB = {"b": ["y"]}', "2 dictionaries instead of one"),
+        ('A = {"a": "x"}', "class 'a' has no list of sentences"),
+        ('A = {"a": ["x", " "]}', "class 'a' has no list of sentences"),
+        ("A = {" + "[" * 5000 + "}", "no plain dictionary"),
+        ("<html>404</html>", "no plain dictionary"),
+    ],
+)
+def test_other_python_files_are_refused(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text(text)
+    with pytest.raises(Damaged, match=words) as caught:
+        read_python(tmp_path / "x.py")
+    assert len(str(caught.value)) < 400
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.json").write_text('{"a": ["x"]}')
+    assert read_json(tmp_path / "x.json") == {"a": ["x"]}
+    monkeypatch.setattr(descriptions, "MAX_SIZE", 3)
+    with pytest.raises(Damaged, match="too many"):
+        read_json(tmp_path / "x.json")
+
+
+def test_descriptions_land_below_the_root_once(server: Server, tmp_path: Path) -> None:
+    server.files["ucf101.py"] = b'U = {"Apply Eye Makeup": ["a face."], "yo yo": ["a toy.\\n", "two."]}'
+    data = small("UCF101", server)
+    prepare(data, tmp_path)
+    path = prepare_descriptions(data, tmp_path)
+    assert path == tmp_path / "descriptions" / "ucf101.json"
+    assert json.loads(path.read_text()) == {"Apply Eye Makeup": ["a face."], "yo yo": ["a toy.\n", "two."]}
+    assert [entry.name for entry in path.parent.iterdir()] == ["ucf101.json"]
+    asked = len(server.log)
+    prepare_descriptions(data, tmp_path)
+    assert len(server.log) == asked
+
+
+def test_every_class_needs_a_description(server: Server, tmp_path: Path) -> None:
+    server.files["ucf101.py"] = b'U = {"apply eye makeup": ["a face."], "yoyo": ["a toy."]}'
+    data = small("UCF101", server)
+    prepare(data, tmp_path)
+    with pytest.raises(ValueError, match=r"describes no Yo_Yo \(1 classes\)"):
+        prepare_descriptions(data, tmp_path)
+    assert not (tmp_path / "descriptions" / "ucf101.json").exists()
+    mine = tmp_path / "descriptions" / "ucf101.json"
+    mine.write_text('{"Yo Yo": ["mine."]}')
+    with pytest.raises(ValueError, match="describes no Apply_Eye_Makeup .*delete it to fetch it again"):
+        prepare_descriptions(data, tmp_path)
+    assert json.loads(mine.read_text()) == {"Yo Yo": ["mine."]}
+
+
+def test_where_no_source_delivers_each_is_named(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(
+        Unavailable, match="could not be fetched: .*/dead/dtd.py: HTTP 404.*/good/dtd.py: HTTP 404"
+    ):
+        prepare_descriptions(source_of("dtd"), tmp_path)
+
+
+def test_a_damaged_file_is_skipped_for_the_next_source(server: Server, tmp_path: Path) -> None:
+    server.files |= {"dtd.py": b'D = {"banded": ["stripes."]}', "descriptions/dtd.py": b"<html>"}
+    path = prepare_descriptions(source_of("dtd"), tmp_path, mirror=server.url())
+    assert json.loads(path.read_text()) == {"banded": ["stripes."]}
+
+
+def test_cupls_names_become_those_of_coops_loaders(server: Server, tmp_path: Path) -> None:
+    server.files |= {
+        "all_prompts/full_prompts/cars_prompts_full.json": b'{"Audi TT Coupe 2012": ["x."]}',
+        "all_prompts/full_prompts/sun_prompts_full.json": b'{"apse (indoor)": ["x."], "abbey": ["y."]}',
+    }
+    written = {
+        name: list(json.loads(prepare_descriptions(source_of(name), tmp_path, origin="cupl").read_text()))
+        for name in ("stanford_cars", "sun397")
+    }
+    assert written == {"stanford_cars": ["2012 Audi TT Coupe"], "sun397": ["indoor apse", "abbey"]}
+    with pytest.raises(Unavailable, match="CuPL has no descriptions of EuroSAT"):
+        prepare_descriptions(source_of("eurosat"), tmp_path, origin="cupl")
+
+
+def test_it_is_said_when_the_classes_could_not_be_compared(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.files["dtd.py"] = b'D = {"banded": ["stripes.", "more."]}'
+    with caplog.at_level(logging.INFO):
+        prepare_descriptions(source_of("dtd"), tmp_path)
+    assert "1 classes, 2 sentences each; not compared with the classes" in caplog.messages[-1]
+
+
+def test_the_published_descriptions_cover_the_real_classes(assets: Path, tmp_path: Path) -> None:
+    """From Python files made of the real sentences, back to the same JSON, complete for the real splits."""
+    for path in sorted((assets / "real" / "descriptions").iterdir()):
+        content = json.loads(path.read_text())
+        python = tmp_path / f"{path.stem}.py"
+        python.write_text(f"{path.stem.upper()}_TEMPLATES = {content!r}\n")
+        assert read_python(python) == content
+        assert {len(sentences) for sentences in content.values()} == {20}
+        source = source_of(path.stem)
+        split = assets / "real" / "splits" / (source.split or "none")
+        if split.is_file():
+            folder = tmp_path / source.folder
+            folder.mkdir()
+            (folder / source.split).symlink_to(split)
+            names = class_names(source, tmp_path)
+            assert len(names) == source.classes
+            assert {key(name) for name in names} <= {key(name) for name in content}

@@ -1,0 +1,163 @@
+"""Archives of other people cannot write outside their folder, fill the disk, or leave half of themselves."""
+
+import io
+import os
+import stat
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from datasets.preparation.errors import Damaged, NoRoom
+from datasets.preparation.unpack import MAX_FILES, Limit, unpack
+from tests.prepare_world import tar, tree, zipped
+
+OUTSIDE = ["../evil.txt", "/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt", "a/.."]
+
+
+def refused(archive: Path, words: str, **options: int) -> None:
+    """Unpacking ends in one line with these words, and leaves nothing."""
+    folder = archive.parent
+    before = tree(folder)
+    with pytest.raises(Damaged, match=words) as caught:
+        unpack(archive, folder / "out", **options)
+    assert "\n" not in str(caught.value)
+    assert tree(folder) == before
+    assert not (folder / "out").exists()
+    assert not (folder / "out.partial").exists()
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_names_that_lead_outside_are_refused(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "er"
+    folder.mkdir(parents=True)
+    for kind, content in (("zip", zipped({"good.txt": b"x", name: b"x"})), ("tar", tar({name: b"x"}))):
+        (folder / f"archive.{kind}").write_bytes(content)
+        refused(folder / f"archive.{kind}", "leads out of the folder")
+    assert "evil.txt" not in "".join(tree(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        (tarfile.SYMTYPE, "/etc/passwd"),
+        (tarfile.SYMTYPE, "../../other"),
+        (tarfile.LNKTYPE, "/etc/passwd"),
+        (tarfile.SYMTYPE, "inside.txt"),
+        (tarfile.FIFOTYPE, ""),
+        (tarfile.CHRTYPE, ""),
+    ],
+)
+def test_links_and_devices_in_a_tar_are_refused(kind: bytes, target: str, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "archive.tar", "w") as file:
+        member = tarfile.TarInfo("folder/link")
+        member.type, member.linkname = kind, target
+        file.addfile(member)
+        inside = tarfile.TarInfo("folder/link/file.txt")  # what would follow the link
+        inside.size = 1
+        file.addfile(inside, io.BytesIO(b"x"))
+    refused(tmp_path / "archive.tar", "is a link or a device")
+
+
+def test_links_in_a_zip_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as file:
+        member = zipfile.ZipInfo("link")
+        member.external_attr = (stat.S_IFLNK | 0o777) << 16
+        file.writestr(member, "/etc/passwd")
+    refused(tmp_path / "archive.zip", "is a link or a device")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_a_bomb_is_refused(kind: str, tmp_path: Path) -> None:
+    archive = tmp_path / f"archive.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("zeros", bytes(1 << 22))
+    else:
+        archive.write_bytes(tar({"zeros": bytes(1 << 22)}))
+    refused(archive, "far more than its size allows", limit=1 << 20)
+    unpack(archive, tmp_path / "out", limit=1 << 22)
+
+
+def test_a_zip_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "true.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("zeros", bytes(1 << 22))
+    lie = (
+        (tmp_path / "true.zip")
+        .read_bytes()
+        .replace((1 << 22).to_bytes(4, "little"), (9).to_bytes(4, "little"))
+    )
+    (tmp_path / "archive.zip").write_bytes(lie)
+    refused(tmp_path / "archive.zip", "archive.zip", limit=1 << 20)
+
+
+def test_too_many_files_are_refused() -> None:
+    limit = Limit(bytes=10, files=2)
+    limit.file()
+    limit.file()
+    with pytest.raises(Damaged, match=f"{MAX_FILES:,} files"):
+        limit.file()
+
+
+@pytest.mark.parametrize("share", [0, 0.2, 0.6, 0.95])
+@pytest.mark.parametrize("mode", ["zip", "w", "w:gz", "w:xz"])
+def test_cut_archives_are_refused(mode: str, share: float, tmp_path: Path) -> None:
+    content = {f"folder/{number}.bin": os.urandom(3000) for number in range(7)}
+    whole = zipped(content) if mode == "zip" else tar(content, mode)
+    if mode == "w":
+        whole = whole[: 7 * 3584]  # without the blocks of zeros at the end, which carry nothing
+    (tmp_path / "archive").write_bytes(whole[: int(len(whole) * share)])
+    refused(tmp_path / "archive", "archive")
+
+
+@pytest.mark.parametrize(
+    "content", [b"<html>quota exceeded</html>", b"\x1f\x8b" + bytes(50), b"PK\x03\x04" * 20]
+)
+def test_what_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "archive.zip").write_bytes(content)
+    refused(tmp_path / "archive.zip", "archive.zip is cut or")
+
+
+def test_a_file_and_a_folder_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "archive.tar").write_bytes(tar({"a": b"x", "a/b": b"x"}))
+    refused(tmp_path / "archive.tar", "a file and a folder of one name")
+
+
+def test_everything_else_arrives_without_the_litter_of_macos(tmp_path: Path) -> None:
+    content = {"photos/a b.jpg": b"1", "photos/é/2.jpg": b"22", "./x.txt": b"", "__MACOSX/photos/._a": b"3"}
+    for kind, data in (
+        ("zip", zipped(content)),
+        ("tar", tar({**content, "photos/.DS_Store": b"4"}, "w:bz2")),
+    ):
+        (tmp_path / f"archive.{kind}").write_bytes(data)
+        unpack(tmp_path / f"archive.{kind}", tmp_path / kind)
+        assert tree(tmp_path / kind) == ["photos/a b.jpg", "photos/é/2.jpg", "x.txt"]
+        assert (tmp_path / kind / "photos/é/2.jpg").read_bytes() == b"22"
+
+
+def test_modes_and_owners_of_an_archive_do_not_matter(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "archive.tar", "w") as file:
+        member = tarfile.TarInfo("tool")
+        member.mode, member.uid, member.size = 0o4777, 12345, 1
+        file.addfile(member, io.BytesIO(b"x"))
+    unpack(tmp_path / "archive.tar", tmp_path / "out")
+    status = (tmp_path / "out" / "tool").stat()
+    assert status.st_uid == os.getuid()
+    assert not status.st_mode & 0o7111
+
+
+def test_no_room_is_said_before_a_zip_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datasets.preparation import unpack as module
+
+    (tmp_path / "archive.zip").write_bytes(zipped({"a": bytes(1000)}))
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: Usage)
+    with pytest.raises(NoRoom, match=r"no room left to unpack archive.zip .*1\.00kB are needed"):
+        unpack(tmp_path / "archive.zip", tmp_path / "out")
+    assert tree(tmp_path) == ["archive.zip"]
+
+
+class Usage:
+    """What ``shutil.disk_usage`` says of a disk that is nearly full."""
+
+    free = 10

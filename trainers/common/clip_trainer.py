@@ -7,12 +7,15 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from clip import unlearned_words
 from clip.model import CLIP
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 from trainers.common.adapters import adapter_weights, freeze_backbone
 from trainers.common.custom_clip import CustomCLIP, load_clip
+from trainers.common.export import FILE_NAME as EXPORT_NAME
+from trainers.common.export import write_adapter
 from trainers.common.precision import get_precision
 from trainers.common.prompts import ClassPrompts
 from trainers.common.record import evaluation
@@ -27,8 +30,10 @@ class ClipTrainer(TrainerX):
 
     Attributes:
         model: ``CustomCLIP``.
+        texts: the prompts of each class.
+        weights_epoch: epoch of the weights that were loaded or trained last.
         results: what the last ``test`` found; accuracy in percent and, with this project's Dassl,
-            error_rate, macro_f1 and the counts behind them.
+            error_rate, macro_f1, the counts behind them and those of each class.
     """
 
     adapters_name = "adapter_learner"  # folder of the checkpoints
@@ -53,15 +58,8 @@ class ClipTrainer(TrainerX):
 
     def build_model(self) -> None:
         cfg = self.cfg
-        logger.info("Loading CLIP (backbone: %s)", cfg.MODEL.BACKBONE.NAME)
-        clip_model = self.precision.store(load_clip(cfg))
-        check_image_size(cfg, clip_model)
-        logger.info("Building custom CLIP")
-        prompts = ClassPrompts.tokenize(self.class_prompts(self.dm.dataset.classnames))
-        self.model = CustomCLIP(clip_model, prompts, self.build_adapters(clip_model))
-        logger.info("Turning off gradients in both the image and the text encoder")
-        freeze_backbone(self.model)
-        self.model.to(self.device)
+        self.texts = self.class_prompts(self.dm.dataset.classnames)
+        self.model = self.build_clip(self.texts).to(self.device)
         self.scaler = self.precision.grad_scaler(self.device)
         self.num_trainable = sum(weight.numel() for _, weight in adapter_weights(self.model))
         logger.info("Number of trainable parameters: %d", self.num_trainable)
@@ -73,6 +71,33 @@ class ClipTrainer(TrainerX):
         self.optim = build_optimizer(adapters, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model(self.adapters_name, adapters, self.optim, self.sched)
+
+    def build_clip(self, prompts: list[list[str]]) -> CustomCLIP:
+        """CLIP with the method's adapters for classes of these prompts; needs no data set."""
+        cfg = self.cfg
+        logger.info("Loading CLIP (backbone: %s)", cfg.MODEL.BACKBONE.NAME)
+        clip_model = self.precision.store(load_clip(cfg))
+        check_image_size(cfg, clip_model)
+        logger.info("Building custom CLIP")
+        tokens = ClassPrompts.tokenize(prompts)
+        warn_of_unlearned_words(clip_model, tokens)
+        model = CustomCLIP(clip_model, tokens, self.build_adapters(clip_model))
+        logger.info("Turning off gradients in both the image and the text encoder")
+        freeze_backbone(model)
+        return model
+
+    def after_train(self) -> None:
+        """Evaluates the final weights, and leaves them as a file of their own beside Dassl's."""
+        self.weights_epoch = self.max_epoch  # load_model corrects it where the best model is deployed
+        super().after_train()
+        write_adapter(
+            Path(self.output_dir) / self.adapters_name / EXPORT_NAME,
+            self.model.adapter_learner.state_dict(),
+            self.cfg,
+            self.dm.dataset.classnames,
+            self.texts,
+            self.weights_epoch,
+        )
 
     def step(self, loss: torch.Tensor) -> None:
         """One optimiser step, loss scaled in float16; the schedule moves after an epoch's last batch."""
@@ -93,7 +118,7 @@ class ClipTrainer(TrainerX):
         self.model.eval()
         with self.precision.autocast(self.device), self.model.keep_text_features():
             accuracy = super().test(split)
-        self.results = evaluation(self.evaluator, accuracy)
+        self.results = evaluation(self.evaluator, accuracy, self.lab2cname)
         return accuracy
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
@@ -116,6 +141,7 @@ class ClipTrainer(TrainerX):
                 )
             checkpoint = load_checkpoint(str(path))
             load_strictly(self._models[name], checkpoint["state_dict"], path)
+            self.weights_epoch = checkpoint["epoch"]
             logger.info('Loading weights to %s from "%s" (epoch = %s)', name, path, checkpoint["epoch"])
 
 
@@ -141,6 +167,19 @@ def load_strictly(module: nn.Module, state_dict: dict[str, torch.Tensor], source
             "use the backbone and the adapter settings that it was trained with"
         )
     module.load_state_dict(given)
+
+
+def warn_of_unlearned_words(clip_model: CLIP, prompts: ClassPrompts) -> None:
+    """Says which words of the prompts this CLIP has never seen, as far as that is known: of the demo's."""
+    words = unlearned_words(clip_model, prompts.tokens)
+    if words:
+        logger.warning(
+            "This CLIP has never seen %d words or pieces of words of the prompts (%s%s), they mean nothing "
+            "to it: expect no more than chance without training, and on novel classes with it",
+            len(words),
+            ", ".join(words[:8]),
+            ", …" if len(words) > 8 else "",
+        )
 
 
 def check_image_size(cfg: CfgNode, clip_model: CLIP) -> None:

@@ -1,0 +1,307 @@
+"""What a finished run leaves to others: Dassl's checkpoint, loaded strictly, and adapter.safetensors."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import train
+from clip.model import CLIP, build_model
+from tests.conftest import ROOT
+from tests.test_heba import options
+from tests.test_heba_goldens import close, fill, tiny_clip_weights
+from tests.test_train import command
+from trainers.common.clip_trainer import ClipTrainer
+from trainers.common.custom_clip import CustomCLIP
+from trainers.common.export import FILE_NAME, load_adapter, read_adapter
+from trainers.common.precision import get_precision
+from trainers.common.prompts import ClassPrompts
+from trainers.heba import AdapterLearner, HeBA
+
+
+def run(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, toy_flags: list[str]) -> Path:
+    """A finished run of two epochs, in which the best model on the validation images is deployed."""
+    output = tmp_path_factory.mktemp("exported")
+    run(command(toy_data, output, [*toy_flags, "OPTIM.MAX_EPOCH", "2", "TEST.FINAL_MODEL", "best_val"]))
+    return output
+
+
+@pytest.fixture
+def copy(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "copy"))
+
+
+def exported(folder: Path) -> Path:
+    return folder / "adapter_learner" / FILE_NAME
+
+
+def images(number: int = 4) -> torch.Tensor:
+    return torch.randn(number, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_exported_file_holds_the_deployed_weights_and_says_what_they_are(
+    trained: Path, toy_data: Path, tiny_clip_path: Path
+) -> None:
+    best = torch.load(trained / "adapter_learner" / "model-best.pth.tar", weights_only=True)
+    tensors = load_file(exported(trained))
+    assert tensors.keys() == best["state_dict"].keys()
+    for name, tensor in tensors.items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, best["state_dict"][name])
+    with safe_open(exported(trained), framework="pt") as file:
+        metadata = file.metadata()
+    assert metadata["trainer"] == "HeBA"
+    assert metadata["dataset"] == "Caltech101"
+    assert int(metadata["epoch"]) == best["epoch"]
+    assert metadata["backbone"] == str(tiny_clip_path)
+    assert json.loads(metadata["classnames"])[:2] == ["ant", "ceiling_fan"]
+    described = json.loads((toy_data / "descriptions" / "caltech101.json").read_text())
+    assert json.loads(metadata["prompts"])[1][0] == f"a photo of a ceiling fan, {described['ceiling fan'][0]}"
+    assert str(trained) not in metadata["config"]
+
+
+def test_the_exported_file_gives_the_runs_own_logits_without_data(
+    trained: Path, toy_data: Path, toy_flags: list[str]
+) -> None:
+    model, adapter = load_adapter(exported(trained))
+    assert adapter.cfg.TRAINER.HeBA.PREC == "fp32"
+    assert adapter.cfg.OPTIM.LR == 0.0075
+    assert not model.training
+    theirs = loaded_by_train(trained, toy_data, toy_flags)
+    with torch.no_grad():
+        assert torch.equal(model(images()), theirs(images()))
+        model.adapter_learner.set_scale(0)  # the adapters really take part
+        assert not torch.equal(model(images()), theirs(images()))
+
+
+def loaded_by_train(trained: Path, toy_data: Path, toy_flags: list[str]) -> CustomCLIP:
+    """The same model by way of train.py's configuration, data set and Dassl's checkpoint."""
+    from dassl.engine import build_trainer
+    from trainers.common.config import setup_cfg
+
+    opts = [*toy_flags, "OPTIM.MAX_EPOCH", "2"]
+    trainer: ClipTrainer = build_trainer(setup_cfg(train.parse_args(command(toy_data, trained, opts))))
+    trainer.load_model(str(trained))
+    return trainer.model.eval()
+
+
+def test_the_last_epoch_is_exported_unless_the_best_is_asked_for(
+    toy_data: Path, toy_flags: list[str], tmp_path: Path
+) -> None:
+    opts = [*toy_flags, "OPTIM.MAX_EPOCH", "1", "TEST.NO_TEST", "True", "TRAINER.HeBA.PREC", "bf16"]
+    run(command(toy_data, tmp_path, opts))
+    model, adapter = load_adapter(exported(tmp_path))
+    last = torch.load(tmp_path / "adapter_learner" / "model.pth.tar-1", weights_only=True)["state_dict"]
+    assert adapter.epoch == 1
+    for name, tensor in model.adapter_learner.state_dict().items():
+        assert torch.equal(tensor, last[name])
+    precision = get_precision(adapter.cfg.TRAINER.HeBA.PREC, "PREC")
+    with torch.no_grad(), precision.autocast(torch.device("cpu")):
+        assert model(images()).shape == (4, 6)
+
+
+def rewrite(path: Path, change: Callable[[dict, dict], None]) -> None:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    change(tensors, metadata)
+    save_file(tensors, path, metadata)
+
+
+def drop(tensors: dict, metadata: dict) -> None:
+    del tensors["text_adapter.1.att_conv.up.weight"]
+
+
+def add(tensors: dict, metadata: dict) -> None:
+    tensors["text_adapter.5.att_conv.up.weight"] = torch.zeros(1)
+
+
+def bend(tensors: dict, metadata: dict) -> None:
+    tensors["text_adapter.1.att_conv.up.weight"] = torch.zeros(2, 3)
+
+
+CHANGES = [
+    (drop, "missing text_adapter.1.att_conv.up.weight"),
+    (add, "unexpected text_adapter.5.att_conv.up.weight"),
+    (bend, r"text_adapter.1.att_conv.up.weight has shape \(2, 3\) instead of \(128, 32\)"),
+    (lambda tensors, metadata: metadata.update(format="pt"), "is no adapter of this project"),
+    (lambda tensors, metadata: metadata.update(format_version="99"), "format version 99"),
+    (lambda tensors, metadata: metadata.pop("prompts"), "metadata .* are damaged .*prompts"),
+    (lambda tensors, metadata: metadata.update(epoch="{"), "metadata .* are damaged"),
+    (lambda tensors, metadata: metadata.update(config=": ["), "metadata .* are damaged"),
+    (lambda tensors, metadata: metadata.update(config="TRAINER:\n  HeBA:\n    X: 1"), "key TRAINER.HeBA.X"),
+    (lambda tensors, metadata: metadata.update(backbone_sha256="0" * 64), "trained on other weights"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), CHANGES)
+def test_an_exported_file_that_does_not_fit_is_one_line(copy: Path, change: Callable, said: str) -> None:
+    rewrite(exported(copy), change)
+    with pytest.raises(ValueError, match=said) as refused:
+        load_adapter(exported(copy))
+    assert FILE_NAME in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_settings_that_only_another_dassl_has_do_not_matter(copy: Path) -> None:
+    def as_the_original(tensors: dict, metadata: dict) -> None:
+        settings = yaml.safe_load(metadata["config"])
+        settings["DATASET"]["CIFAR_C_LEVEL"] = 1
+        settings["MODEL"]["HEAD"]["HIDDEN_LAYERS"] = []
+        del settings["TRAIN"]["RESUME"]
+        metadata["config"] = yaml.safe_dump(settings)
+
+    before = read_adapter(exported(copy)).cfg
+    rewrite(exported(copy), as_the_original)
+    assert read_adapter(exported(copy)).cfg == before
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>quota exceeded</html>", b"\x10" + b"\0" * 7 + b"{}"])
+def test_something_else_than_an_exported_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE_NAME).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{FILE_NAME}.* cut off or no safetensors file"):
+        read_adapter(tmp_path / FILE_NAME)
+    with pytest.raises(FileNotFoundError, match="a finished training run leaves one"):
+        read_adapter(tmp_path / "gone")
+
+
+def test_a_failing_export_leaves_no_half_file(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainers.common import export
+
+    def fail(tensors: dict, path: Path, metadata: dict) -> None:
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    adapter = read_adapter(exported(trained))
+    monkeypatch.setattr(export, "save_file", fail)
+    path = tmp_path / FILE_NAME
+    with pytest.raises(OSError, match=rf'cannot write ".*{FILE_NAME}": disk full\?'):
+        export.write_adapter(path, adapter.tensors, adapter.cfg, [], [], 1)
+    assert not list(tmp_path.iterdir())
+
+
+# Dassl's checkpoint, through train.py
+def evaluate(model: Path, toy_data: Path, toy_flags: list[str], output: Path, epoch: str, *opts: str) -> int:
+    flags = ("--eval-only", "--model-dir", str(model), "--load-epoch", epoch)
+    stdout, root = sys.stdout, logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        return train.main(command(toy_data, output, [*toy_flags, *opts], *flags))
+    finally:  # what setup_logger changed
+        sys.stdout, root.handlers = stdout, handlers
+        root.setLevel(level)
+
+
+@pytest.fixture(scope="module")
+def other_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP whose text tower is narrower and whose image tower has a block less."""
+    torch.manual_seed(1)
+    model = CLIP(64, 32, 3, 128, 8, 77, 49408, 64, 1, 4)
+    path = tmp_path_factory.mktemp("other") / "other.pt"
+    torch.save(build_model(model.state_dict()).state_dict(), path)
+    return path
+
+
+def test_a_checkpoint_of_another_backbone_is_one_line(
+    trained: Path,
+    toy_data: Path,
+    toy_flags: list[str],
+    tmp_path: Path,
+    other_clip: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    opts = ("MODEL.BACKBONE.NAME", str(other_clip))
+    assert evaluate(trained, toy_data, toy_flags, tmp_path, "2", *opts) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "unexpected visual_adapter.4.att_conv.down.weight" in line
+    assert "; and " in line
+    assert "use the backbone and the adapter settings that it was trained with" in line
+
+
+@pytest.mark.parametrize(("change", "said"), CHANGES[:3])
+def test_a_checkpoint_that_does_not_fit_is_one_line(
+    copy: Path,
+    toy_data: Path,
+    toy_flags: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable,
+    said: str,
+) -> None:
+    path = copy / "adapter_learner" / "model.pth.tar-2"
+    checkpoint = torch.load(path, weights_only=True)
+    change(checkpoint["state_dict"], {})
+    torch.save(checkpoint, path)
+    assert evaluate(copy, toy_data, toy_flags, tmp_path / "out", "2") == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "model.pth.tar-2" in line
+    assert said.replace("\\", "") in line
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_an_epoch_that_does_not_exist_lists_those_that_do(
+    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(trained, toy_data, toy_flags, tmp_path, "7") == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "model.pth.tar-7" in line
+    assert "found there: model-best.pth.tar, model.pth.tar-2" in line
+
+
+def test_a_damaged_checkpoint_is_one_line(
+    copy: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy / "adapter_learner" / "model.pth.tar-2"
+    path.write_bytes(path.read_bytes()[:5000])
+    assert evaluate(copy, toy_data, toy_flags, tmp_path / "out", "2") == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "model.pth.tar-2" in line
+    assert "cut off or not a checkpoint" in line
+
+
+def test_a_published_checkpoint_gives_the_published_logits(tmp_path: Path) -> None:
+    """Dassl's dictionary as the published code saves it, with its buffers, momentum and a NumPy number."""
+    numbers = dict(np.load(ROOT / "tests" / "data" / "heba_tiny.npz"))
+    trainer = object.__new__(HeBA)
+    clip_model = build_model(tiny_clip_weights()).float()
+    learner = AdapterLearner(options(), clip_model)
+    fill(learner)
+    weights = {name: tensor.clone() for name, tensor in learner.state_dict().items()}
+    published = weights | {"tk_prompts": torch.from_numpy(numbers["tk_prompts"])}
+    momentum = {
+        "state": {0: {"momentum_buffer": torch.zeros(1)}},
+        "param_groups": [{"lr": 0.0, "params": [0]}],
+    }
+    state = {"state_dict": published, "epoch": 30, "optimizer": momentum, "scheduler": {"last_epoch": 30}}
+    (tmp_path / "adapter_learner").mkdir()
+    torch.save(state | {"val_result": np.float64(81.35)}, tmp_path / "adapter_learner" / "model.pth.tar-30")
+    for weight in learner.parameters():
+        weight.data.zero_()
+    trainer._models = {"adapter_learner": learner}
+    trainer.load_model(str(tmp_path), epoch=30)
+    tokens = torch.from_numpy(numbers["tk_prompts"])
+    model = CustomCLIP(clip_model, ClassPrompts(tokens.flatten(0, 1), torch.full((12,), 20)), learner).eval()
+    for case, scale in (("eval_base", 0.025), ("eval_novel", 0.010)):
+        learner.set_scale(scale)
+        with torch.no_grad():
+            close(model(torch.from_numpy(numbers["images"])), numbers[f"{case}/logits"])

@@ -1,0 +1,289 @@
+"""Trainers in the shape of CoOp's, CoCoOp's and zsclip's published files run here, in all their settings."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from yacs.config import CfgNode
+
+import train
+from clip import clip
+from clip.model import CLIP, build_model
+from tests.conftest import ROOT
+from tests.test_clip_weights import save_torchscript
+from trainers.common import config
+from trainers.common.prompts import dataset_template, template_prompts
+
+# CoOp's vit_b16_ep50.yaml and rn50_ep50.yaml but for sizes and numbers of epochs and images.
+COMMON = """
+DATALOADER:
+  TRAIN_X:
+    BATCH_SIZE: 8
+  TEST:
+    BATCH_SIZE: 100
+  NUM_WORKERS: 8
+INPUT:
+  SIZE: ({size}, {size})
+  INTERPOLATION: "bicubic"
+  PIXEL_MEAN: [0.48145466, 0.4578275, 0.40821073]
+  PIXEL_STD: [0.26862954, 0.26130258, 0.27577711]
+  TRANSFORMS: ["random_resized_crop", "random_flip", "normalize"]
+OPTIM:
+  NAME: "sgd"
+  LR: 0.002
+  MAX_EPOCH: 2
+  LR_SCHEDULER: "cosine"
+  WARMUP_EPOCH: 1
+  WARMUP_TYPE: "constant"
+  WARMUP_CONS_LR: 1e-5
+TRAIN:
+  PRINT_FREQ: 1
+MODEL:
+  BACKBONE:
+    NAME: "{backbone}"
+"""
+# name of a run: (trainer, backbone, KEY VALUE pairs)
+RUNS = {
+    "fp16": (
+        "ContextTuning",
+        "tiny-ViT",
+        "TRAINER.COOP.CTX_INIT a_photo_of_a DATASET.SUBSAMPLE_CLASSES base",
+    ),
+    "best_val": ("ContextTuning", "tiny-ViT", "TRAINER.COOP.N_CTX 4 TEST.FINAL_MODEL best_val"),
+    "amp": ("ContextTuning", "tiny-RN", "TRAINER.COOP.PREC amp TRAINER.COOP.CSC True TRAINER.COOP.N_CTX 2"),
+    "rn_fp16": ("ContextTuning", "tiny-RN", "TRAINER.COOP.CLASS_TOKEN_POSITION middle"),
+    "fp32": ("ContextTuning", "tiny-RN", "TRAINER.COOP.PREC fp32 TRAINER.COOP.CLASS_TOKEN_POSITION front"),
+    "images_fp16": ("ImageConditioned", "tiny-ViT", "TRAINER.COCOOP.N_CTX 4 DATALOADER.TRAIN_X.BATCH_SIZE 1"),
+    "images_amp": ("ImageConditioned", "tiny-RN", "TRAINER.COCOOP.PREC amp TRAINER.COCOOP.CTX_INIT a"),
+}
+NEW = {
+    "new": ("ContextTuning", "tiny-ViT", "TRAINER.COOP.CTX_INIT a_photo_of_a DATASET.SUBSAMPLE_CLASSES new"),
+    "zeroshot": ("ZeroshotCLIP", "tiny-RN", ""),
+    "ensemble": ("ZeroshotCLIP2", "tiny-ViT", ""),
+}
+DRIVER = """
+import json, sys
+import train
+from clip import clip
+
+console = sys.stdout
+runs, models = json.load(open(sys.argv[1]))
+clip._MODELS.update(models)
+for arguments in runs:
+    status = train.main(arguments)
+    sys.stdout = console
+    if status:
+        sys.exit(f"{status}: {arguments}")
+"""
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository with the trainers dropped in; one of them takes the place of ours."""
+    house = tmp_path_factory.mktemp("house")
+    for room in ("clip", "dassl", "datasets", "trainers", "configs"):
+        shutil.copytree(ROOT / room, house / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "train.py", house)
+    for name in ("context_tuning", "image_conditioned", "zsclip"):
+        shutil.copy(ROOT / "tests" / "old_style" / f"{name}.py", house / "trainers")
+    return house
+
+
+@pytest.fixture(scope="module")
+def models(house: Path, tiny_clip_path: Path) -> dict[str, str]:
+    """Addresses by name, as in ``clip._MODELS``, of a ViT (a state dict) and a ResNet (an OpenAI archive)."""
+    cache = house / "cache"
+    cache.mkdir()
+    shutil.copy(tiny_clip_path, cache / "tiny-ViT.pt")
+    torch.manual_seed(2)
+    resnet = CLIP(64, 64, (1, 1, 1, 1), 8, None, 77, 49408, 64, 1, 2)
+    weights = {
+        name: tensor.detach() for name, tensor in build_model(resnet.state_dict()).state_dict().items()
+    }
+    save_torchscript(weights, cache / "tiny-RN.pt")
+    return {
+        path.stem: f"https://localhost/{hashlib.sha256(path.read_bytes()).hexdigest()}/{path.name}"
+        for path in cache.iterdir()
+    }
+
+
+@pytest.fixture(scope="module")
+def outputs(house: Path, models: dict[str, str], toy_data: Path) -> tuple[Path, str]:
+    """All runs, one after another in one process; the folder of their outputs, and what they printed."""
+    commands = []
+    for name, (trainer, backbone, opts) in (RUNS | NEW).items():
+        file = house / f"{backbone}.yaml"
+        file.write_text(COMMON.format(size=64 if backbone == "tiny-RN" else 32, backbone=backbone))
+        flags = ["--root", str(toy_data), "--seed", "1", "--trainer", trainer, "--output-dir", f"out/{name}"]
+        flags += ["--dataset-config-file", "configs/datasets/caltech101.yaml", "--config-file", str(file)]
+        if name == "new":
+            flags += ["--model-dir", "out/fp16", "--load-epoch", "2"]
+        flags += ["--eval-only"] if name in NEW else []
+        commands.append([*flags, "DATASET.NUM_SHOTS", "4", "DATALOADER.NUM_WORKERS", "0", *opts.split()])
+    (house / "runs.json").write_text(json.dumps([commands, models]))
+    (house / "driver.py").write_text(DRIVER)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "driver.py", "runs.json"],
+        cwd=house,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"CLIP_CACHE": str(house / "cache")},
+    )
+    assert done.returncode == 0, done.stderr
+    return house / "out", done.stdout
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_it_trains_and_is_evaluated(outputs: tuple[Path, str], name: str) -> None:
+    folder = outputs[0] / name
+    record = json.loads((folder / "results.json").read_text())
+    base = "base" in RUNS[name][2]
+    assert record["trainer"] == RUNS[name][0]
+    assert record["total"] == (9 if base else 18)
+    log = (folder / "log.txt").read_text()
+    batches = {"images_fp16": 24}.get(name, 1 if base else 3)
+    rates = re.findall(rf"^epoch \[\d/2\] batch \[{batches}/{batches}\] .* lr (\S+) eta", log, re.MULTILINE)
+    assert rates == [
+        "2.0000e-03",
+        "1.0000e-03",
+    ]  # what update_lr has set for the next epoch, after the warm-up
+    assert ("acc " in log) == (record["trainer"] == "ContextTuning")
+    checkpoint = torch.load(folder / "prompt_learner" / "model.pth.tar-2", weights_only=True)
+    assert {"token_prefix", "token_suffix", "ctx"} <= checkpoint["state_dict"].keys()
+    half = "fp16" in name or name == "best_val"
+    assert checkpoint["state_dict"]["ctx"].dtype == (torch.float16 if half else torch.float32)
+    assert checkpoint["state_dict"]["ctx"].isfinite().all()
+    momentum = checkpoint["optimizer"]["state"][0]["momentum_buffer"]
+    assert momentum.any()  # it has learned
+    best = folder / "prompt_learner" / "model-best.pth.tar"
+    assert best.is_file() == (name == "best_val")
+
+
+def test_its_checkpoint_is_evaluated_on_other_classes(outputs: tuple[Path, str]) -> None:
+    record = json.loads((outputs[0] / "new" / "results.json").read_text())
+    assert record["total"] == 9
+    assert record["num_classes"] == 3
+    assert 'Loading weights to prompt_learner from "out/fp16' in outputs[1]
+
+
+def test_the_best_model_on_validation_images_is_deployed(outputs: tuple[Path, str]) -> None:
+    log = (outputs[0] / "best_val" / "log.txt").read_text()
+    assert log.count("Evaluate on the *val* set") == 2
+    assert "Deploy the model with the best val performance" in log
+
+
+def test_a_file_of_the_same_name_takes_the_place_of_ours(outputs: tuple[Path, str]) -> None:
+    assert "Prompts of another file: ['a photo of a ant.'" in outputs[1]
+    for name in ("zeroshot", "ensemble"):
+        assert json.loads((outputs[0] / name / "results.json").read_text())["total"] == 18
+
+
+def test_a_second_file_for_one_method_is_refused(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of the two is imported first would be run; other methods are not concerned."""
+    second = house / "trainers" / "another.py"
+    shutil.copy(house / "trainers" / "zsclip.py", second)
+    monkeypatch.setattr(config, "ROOT", house)
+    args = train.parse_args(["--trainer", "ZeroshotCLIP", "MODEL.BACKBONE.NAME", "ViT-B/16"])
+    with pytest.raises(ValueError, match=r"defined in trainers/another.py and trainers/zsclip.py"):
+        config.setup_cfg(args)
+    args.trainer = "ContextTuning"
+    assert config.setup_cfg(args).TRAINER.NAME == "ContextTuning"
+    second.unlink()
+
+
+# Numbers of the published code (CoOp at ff61507) on a tiny random CLIP
+def family_cfg(**options: dict) -> CfgNode:
+    cfg = CfgNode({"TRAINER": {}, "DATASET": {}, "MODEL": {"BACKBONE": {}}, "INPUT": {"SIZE": (32, 32)}})
+    config.extend_cfg(cfg)
+    for name, values in options.items():
+        cfg.TRAINER[name].update(values)
+    return cfg
+
+
+@pytest.fixture(scope="module")
+def golden_clip(assets: Path) -> CLIP:
+    weights = clip.load_state_dict(assets / "goldens" / "tiny_clip.pt").state_dict
+    model = clip.build_model(weights)
+    assert model.dtype == torch.float16
+    return model.float().requires_grad_(False)
+
+
+def goldens(assets: Path, method: str) -> tuple[dict[str, np.ndarray], dict]:
+    folder = assets / "goldens"
+    return dict(np.load(folder / f"{method}_tiny.npz")), json.loads(
+        (folder / f"{method}_tiny.json").read_text()
+    )
+
+
+def near(found: torch.Tensor, expected: np.ndarray, tolerance: float) -> None:
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=0, atol=tolerance)
+
+
+def same_gradient(found: torch.Tensor, expected: np.ndarray) -> None:
+    expected = torch.from_numpy(expected)
+    assert (found - expected).norm() <= 5e-5 * expected.norm()
+
+
+@pytest.mark.parametrize("case", ["ctxv1", "ctx16_end", "ctx16_middle", "ctx16_front", "ctx16_csc"])
+def test_coops_published_numbers_come_out(assets: Path, golden_clip: CLIP, case: str) -> None:
+    from tests.old_style.context_tuning import Whole
+
+    numbers, facts = goldens(assets, "coop")
+    options = {"N_CTX": 16, "CSC": case == "ctx16_csc", "PREC": "fp32"}
+    options["CTX_INIT"] = "a photo of a" if case == "ctxv1" else ""
+    options["CLASS_TOKEN_POSITION"] = facts["cases"][case]["position"]
+    model = Whole(family_cfg(COOP=options), facts["classes"], golden_clip)
+    learner = model.prompt_learner
+    np.testing.assert_array_equal(learner.tokens, numbers[f"{case}/tokens"])
+    if case == "ctxv1":
+        near(learner.ctx, numbers["ctxv1/ctx_init_from_words"], 0)
+    learner.ctx.data.copy_(torch.from_numpy(numbers[f"{case}/param/ctx"]))
+    images = torch.from_numpy(numbers["images"])
+    near(model.text_encoder(learner(), learner.tokens), numbers[f"{case}/eval/text_raw"], 2e-5)
+    logits = model(images)
+    near(logits, numbers[f"{case}/eval/logits"], 2e-5)
+    loss = F.cross_entropy(logits, torch.tensor(facts["label"]))
+    near(loss, numbers[f"{case}/train/loss"], 1e-5)
+    loss.backward()
+    same_gradient(learner.ctx.grad, numbers[f"{case}/train/grad/ctx"])
+
+
+def test_cocoops_published_numbers_come_out(assets: Path, golden_clip: CLIP) -> None:
+    from tests.old_style.image_conditioned import Whole
+
+    numbers, facts = goldens(assets, "cocoop")
+    options = {"PREC": "fp32", "CTX_INIT": "a photo of a"}
+    model = Whole(family_cfg(COCOOP=options), facts["classes"], golden_clip)
+    learned = dict(model.prompt_learner.named_parameters())
+    for name, weight in learned.items():
+        weight.data.copy_(torch.from_numpy(numbers[f"param/{name}"]))
+    images = torch.from_numpy(numbers["images"])
+    near(model.eval()(images), numbers["eval/logits"], 2e-5)
+    loss = model.train()(images, torch.tensor(facts["label"]))
+    near(loss, numbers["train_b6/loss"], 1e-5)
+    loss.backward()
+    for name, weight in learned.items():
+        same_gradient(weight.grad, numbers[f"train_b6/grad/{name}"])
+
+
+def test_zero_shot_clips_published_numbers_come_out(assets: Path, golden_clip: CLIP) -> None:
+    numbers, facts = goldens(assets, "zsclip")
+    images = F.normalize(golden_clip.encode_image(torch.from_numpy(numbers["images"])), dim=-1)
+    datasets = [name.removesuffix("/logits") for name in numbers if name.endswith("/logits")]
+    for dataset in (name for name in datasets if not name.startswith("zs2_")):
+        cfg = family_cfg()
+        cfg.DATASET.NAME = dataset
+        prompts = template_prompts(facts["classes"], [dataset_template(cfg)])
+        tokens = clip.tokenize([prompt for (prompt,) in prompts])
+        np.testing.assert_array_equal(tokens, numbers[f"{dataset}/tokens"])
+        texts = F.normalize(golden_clip.encode_text(tokens), dim=-1)
+        near(golden_clip.logit_scale.exp() * images @ texts.t(), numbers[f"{dataset}/logits"], 2e-5)

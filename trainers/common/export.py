@@ -1,0 +1,180 @@
+"""A trained adapter as one file: ``adapter.safetensors``, its configuration in the metadata.
+
+The file needs neither the run's folder nor the data set: besides the adapter weights, under their published
+names and in the type they were trained in, it tells the method, the configuration, the backbone and its
+digest, the classes and their prompts. Metadata of safetensors are strings: lists are JSON, the configuration
+is YAML.
+"""
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from yacs.config import CfgNode
+
+from dassl.config import get_cfg_default
+from dassl.engine import TRAINER_REGISTRY
+from trainers.common.config import extend_cfg, merge
+from trainers.common.custom_clip import CustomCLIP
+from trainers.common.provenance import backbone_digest
+from trainers.common.record import config_text
+
+FILE_NAME = "adapter.safetensors"
+FORMAT, VERSION = "VLM-HeBA adapter", 1
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What such a file holds.
+
+    Attributes:
+        path: where it was read.
+        tensors: adapter weights by published name, on the CPU.
+        cfg: the complete configuration it was trained with.
+        backbone_sha256: digest of the backbone's file; None if it had none.
+        classnames: names of the classes, by label.
+        prompts: the prompts of each class.
+        epoch: number of epochs it was trained for.
+    """
+
+    path: Path
+    tensors: dict[str, torch.Tensor]
+    cfg: CfgNode
+    backbone_sha256: str | None
+    classnames: list[str]
+    prompts: list[list[str]]
+    epoch: int
+
+
+def write_adapter(
+    path: Path,
+    tensors: dict[str, torch.Tensor],
+    cfg: CfgNode,
+    classnames: list[str],
+    prompts: list[list[str]],
+    epoch: int,
+) -> None:
+    """Writes such a file, whole or not at all; the arguments are those of ``Adapter``.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(VERSION),
+        "trainer": cfg.TRAINER.NAME,
+        "dataset": cfg.DATASET.NAME,
+        "epoch": str(epoch),
+        "backbone": cfg.MODEL.BACKBONE.NAME,
+        "backbone_sha256": backbone_digest(cfg.MODEL.BACKBONE.NAME) or "",
+        "config": config_text(cfg),
+        "classnames": json.dumps(classnames),
+        "prompts": json.dumps(prompts),
+    }
+    # safetensors takes neither strided nor shared memory
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        save_file(plain, temporary, metadata)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f'cannot write "{path}": disk full? ({error})') from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def read_adapter(path: Path) -> Adapter:
+    """Reads such a file; nothing in it is executed.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, something else, of a later version, or has options unknown here.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'no adapter at "{path}"; a finished training run leaves one')
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f'"{path}" is cut off or no safetensors file ({error}); fetch it again') from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(
+            f'"{path}" is no adapter of this project: its metadata hold {sorted(metadata) or "nothing"}'
+        )
+    if metadata.get("format_version") != str(VERSION):
+        raise ValueError(
+            f'"{path}" has format version {metadata.get("format_version")}, but version {VERSION} is '
+            "understood here; update the code"
+        )
+    try:
+        keys = ("classnames", "prompts", "epoch")
+        content: dict[str, Any] = {key: json.loads(metadata[key]) for key in keys}
+        cfg = get_cfg_default()
+        extend_cfg(cfg)
+        settings = only_known(CfgNode.load_cfg(metadata["config"]), cfg)
+    except (KeyError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise ValueError(f'the metadata of "{path}" are damaged ({error!r}); fetch it again') from error
+    merge(cfg, settings, f'"{path}"')
+    digest = metadata.get("backbone_sha256") or None
+    return Adapter(path=path, tensors=tensors, cfg=cfg, backbone_sha256=digest, **content)
+
+
+def only_known(settings: CfgNode, known: CfgNode) -> CfgNode:
+    """Leaves out what only another Dassl declares, such as ``DATASET.CIFAR_C_TYPE`` of the original.
+
+    A method's own options are all kept: an unknown one would mean another model.
+    """
+    return CfgNode(
+        {
+            key: only_known(value, known[key]) if isinstance(value, CfgNode) and key != "TRAINER" else value
+            for key, value in settings.items()
+            if key in known
+        }
+    )
+
+
+def load_adapter(path: Path, backbone: str = "") -> tuple[CustomCLIP, Adapter]:
+    """The model that was trained: CLIP with the file's adapters and prompts, on the CPU in evaluation mode.
+
+    Forward passes belong into the precision that it was trained in:
+    ``get_precision(cfg.TRAINER[cfg.TRAINER.NAME].PREC, "PREC").autocast(device)``.
+
+    Args:
+        path: the file.
+        backbone: name or path of CLIP's weights, if they do not lie where they did in training.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: ``read_adapter`` refuses it, or backbone or tensors are not those it was trained with.
+    """
+    from trainers.common.clip_trainer import load_strictly  # which imports this file
+
+    adapter = read_adapter(path)
+    cfg = adapter.cfg
+    if backbone:
+        cfg.MODEL.BACKBONE.NAME = backbone
+    digest = backbone_digest(cfg.MODEL.BACKBONE.NAME)
+    if digest and adapter.backbone_sha256 and digest != adapter.backbone_sha256:
+        raise ValueError(
+            f'"{path}" was trained on other weights than backbone "{cfg.MODEL.BACKBONE.NAME}" has (SHA-256 '
+            f"{adapter.backbone_sha256[:12]}…, not {digest[:12]}…); name those that it was trained on"
+        )
+    cfg.freeze()
+    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    trainer = method.__new__(method)  # no data, no loaders, no optimiser
+    trainer.cfg = cfg
+    trainer.check_cfg(cfg)
+    model = trainer.build_clip(adapter.prompts).eval()
+    load_strictly(model.adapter_learner, adapter.tensors, path)
+    return model, adapter

@@ -1,8 +1,16 @@
-"""One run: reads the configurations, builds the trainer, trains or evaluates. The command line is CoOp's."""
+"""One run: reads the configurations, builds the trainer, trains or evaluates. The command line is CoOp's.
+
+    python train.py <arguments of a run> [--then <arguments of another run> ...]
+
+Runs after --then follow in the same process, which saves starting Python and torch again; each has its own
+folder and log, and its results are those of a process of its own.
+"""
 
 import argparse
+import gc
 import logging
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -14,7 +22,9 @@ INTERRUPTED = 130
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """CoOp's flags; ``--seed 0`` is a seed here, and ``--load-epoch`` also takes the word last."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", default="", help="path to datasets")
     parser.add_argument("--output-dir", default="", help="output directory")
     parser.add_argument("--resume", default="", help="run folder from which training resumes")
@@ -57,9 +67,10 @@ def print_args(args: argparse.Namespace, cfg: Any) -> None:
     print("VLM-HeBA: a run is finished when its results.json is there")  # parse_test_res.py looks for it
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, argv: list[str]) -> None:
     """Builds and runs the trainer; ``results.json`` comes last."""
     from trainers.common.config import setup_cfg
+    from trainers.common.phases import Phases
     from trainers.common.record import write_record
     from trainers.common.run_folder import alone_in, is_finished, last_epoch, loaded_files, saved_traceback
 
@@ -73,11 +84,22 @@ def run(args: argparse.Namespace) -> None:
                 f"Finished already: {Path(cfg.OUTPUT_DIR) / 'results.json'} (delete the folder to run again)"
             )
             return
-        trainer = build(cfg, args)
-        if not args.no_train:
+        phases = Phases()
+        with phases.phase("build"):
+            trainer = build(cfg, args)
+        if args.no_train:
+            return
+        trainer.test = phases.of("test", trainer.test)
+        if args.eval_only:
+            trainer.test()
+        else:
             start = time.time()
-            trainer.test() if args.eval_only else trainer.train()
-            write_record(cfg, args, trainer, loaded, time.time() - start)
+            phases.of("train", trainer.train)()
+            # a run that was cut and resumed counts its time from its first start
+            phases.found["train"]["seconds_before"] = max(0.0, start - trainer.time_start)
+            phases.found["train"]["start_epoch"] = trainer.start_epoch
+        command = shlex.join(["python", "train.py", *argv])
+        write_record(cfg, args, trainer, loaded=loaded, phases=phases.found, command=command)
 
 
 def build(cfg: Any, args: argparse.Namespace) -> Any:
@@ -118,9 +140,22 @@ def one_line(error: Exception) -> str:
     return " ".join(message.split())
 
 
+def split_runs(argv: list[str]) -> list[list[str]]:
+    """The arguments of each run: what stands before, between and after ``--then``."""
+    runs: list[list[str]] = [[]]
+    for word in argv:
+        if word == "--then":
+            runs.append([])
+        else:
+            runs[-1].append(word)
+    return runs
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0 done, 2 a user's mistake, 130 interrupted."""
-    args = parse_args(argv)
+    """Returns the exit status: 0 done, 2 a user's mistake, 130 interrupted; whatever is not 0 ends it."""
+    runs = split_runs(sys.argv[1:] if argv is None else argv)
+    parsed = [parse_args(words) for words in runs]
+    console = sys.stdout
     # Before torch is loaded: idle threads sleep. Spinning ones starve loader workers and other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     original = os.environ.get("DASSL_PATH")
@@ -132,8 +167,21 @@ def main(argv: list[str] | None = None) -> int:
         return USAGE_ERROR
     if original:
         sys.path.insert(0, original)
+    status = run_and_report(parsed[0], runs[0])
+    for args, words in zip(parsed[1:], runs[1:], strict=True):
+        if status:
+            break
+        sys.stdout = console  # the next run opens its own log
+        logging.getLogger().handlers.clear()
+        gc.collect()  # the last run's model makes room for the next one's
+        status = run_and_report(args, words)
+    return status
+
+
+def run_and_report(args: argparse.Namespace, argv: list[str]) -> int:
+    """One run; mistakes and interrupts become a line and an exit status."""
     try:
-        run(args)
+        run(args, argv)
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
         return INTERRUPTED

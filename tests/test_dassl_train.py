@@ -87,6 +87,7 @@ def test_a_run_logs_dassls_lines_and_leaves_the_last_epoch(tmp_path: Path) -> No
     assert "lr 1.0000e-05" in lines[23]
     assert without_curves(files_of(output)) == {
         "log.txt",
+        "metrics.jsonl",
         "toy_head/checkpoint",
         "toy_head/model.pth.tar-4",
     }
@@ -104,6 +105,7 @@ def test_best_val_keeps_and_deploys_the_best_model(tmp_path: Path, caplog: pytes
     )
     trainer.train()
     assert without_curves(files_of(tmp_path / "out")) == {
+        "metrics.jsonl",
         "toy_head/checkpoint",
         "toy_head/model-best.pth.tar",
         "toy_head/model.pth.tar-2",

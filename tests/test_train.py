@@ -43,6 +43,12 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def logged_losses(output: Path) -> list[tuple[int, float]]:
+    """The steps of metrics.jsonl with their losses."""
+    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, toy_flags: list[str]) -> Path:
     """A finished training run on the base classes, in a process of its own."""
@@ -61,9 +67,12 @@ def test_a_run_leaves_its_record_its_log_and_its_last_epoch(trained: Path) -> No
     }
     assert files == {
         "log.txt",
+        "metrics.jsonl",
+        "config.yaml",
         "results.json",
         "adapter_learner/checkpoint",
         "adapter_learner/model.pth.tar-3",
+        "adapter_learner/adapter.safetensors",
     }
     record = json.loads((trained / "results.json").read_text())
     assert record["trainer"] == "HeBA"
@@ -145,6 +154,9 @@ def test_a_killed_run_resumes_to_bit_identical_weights(
     one, other = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path, trained))
     assert one["accuracy"] == other["accuracy"]
     assert one["config_digest"] == other["config_digest"]
+    assert one["phases"]["train"]["start_epoch"] > 0
+    assert one["phases"]["train"]["seconds_before"] > 0
+    assert logged_losses(tmp_path) == logged_losses(trained)
 
 
 @pytest.mark.parametrize("chosen", ["novel", "base"])

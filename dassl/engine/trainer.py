@@ -14,6 +14,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from dassl.data import DataManager
+from dassl.engine import metrics
 from dassl.engine.base import TrainerBase
 from dassl.evaluation import build_evaluator
 from dassl.utils import AverageMeter, MetricMeter
@@ -82,6 +83,7 @@ class SimpleTrainer(TrainerBase):
         self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.output_dir)
         if self.cfg.RESUME and self.start_epoch == 0:
             raise FileNotFoundError(f'RESUME "{self.cfg.RESUME}" holds no checkpoint; correct it')
+        metrics.keep_until(self.output_dir, self.start_epoch)
         self.init_writer(os.path.join(self.output_dir, "tensorboard"))
 
     def after_train(self) -> None:
@@ -172,7 +174,7 @@ class TrainerX(SimpleTrainer):
     """Epochs are passes over the labelled training images; subclasses write ``forward_backward``.
 
     The step may return tensors: they stay on the device until a log line is due, every ``TRAIN.PRINT_FREQ``
-    batches. TensorBoard gets its points with the log lines.
+    batches. TensorBoard and ``metrics.jsonl`` get their points with the log lines.
     """
 
     def run_epoch(self) -> None:
@@ -193,6 +195,7 @@ class TrainerX(SimpleTrainer):
             if due:
                 self._log_batch(summary, batch_time, data_time)
                 self._write_curves(losses)
+                self._write_metrics(losses, batch_time, data_time)
             end = time.time()
 
     def _log_batch(self, summary: str, batch_time: AverageMeter, data_time: AverageMeter) -> None:
@@ -217,6 +220,18 @@ class TrainerX(SimpleTrainer):
         for name, meter in losses.meters.items():
             self.write_scalar(f"train/{name}", meter.avg, step)
         self.write_scalar("train/lr", self.get_current_lr(), step)
+
+    def _write_metrics(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
+        row = {
+            "step": self.epoch * self.num_batches + self.batch_idx + 1,
+            "epoch": self.epoch + 1,
+            "batch": self.batch_idx + 1,
+            **{name: meter.avg for name, meter in losses.meters.items()},
+            "lr": self.get_current_lr(),
+            "time": batch_time.avg,
+            "data": data_time.avg,
+        }
+        metrics.append(self.output_dir, row)
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels and domains of a batch, on the device."""

@@ -1,18 +1,27 @@
-"""The record of a run: ``results.json``, written last and at once, so that it marks the run as finished."""
+"""The record of a run: ``results.json``, written last and at once, so that it marks the run as finished.
+
+Beside it lies ``config.yaml``, the merged configuration. docs/RECORDS.md explains the fields.
+"""
 
 import argparse
 import hashlib
 import json
 import os
-import platform
-import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from yacs.config import CfgNode
 
-SCHEMA = 1
+from trainers.common.provenance import (
+    describe_code,
+    describe_data,
+    describe_machine,
+    describe_weights,
+    saved_weights,
+)
+
+SCHEMA = 2  # docs/RECORDS.md says what the fields mean
 # Settings that do not change what a run computes: they may differ between a finished run and a repeated call.
 NO_EFFECT = {
     *("OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATALOADER.NUM_WORKERS"),
@@ -41,9 +50,7 @@ def relevant_settings(cfg: CfgNode) -> dict[str, Any]:
     Those of other methods do not: below ``TRAINER`` only the node with the trainer's name in whatever case
     counts (``TRAINER.COOP`` for CoOp), or every node if there is none of that name.
     """
-    nodes = [name for name, node in cfg.TRAINER.items() if isinstance(node, CfgNode)]
-    own = [name for name in nodes if name.lower() == cfg.TRAINER.NAME.lower()]
-    others = tuple(f"TRAINER.{name}." for name in nodes if own and name not in own)
+    others = tuple(f"TRAINER.{name}." for name in other_methods(cfg))
     return {
         key: value
         for key, value in settings(cfg).items()
@@ -51,18 +58,16 @@ def relevant_settings(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
+def other_methods(cfg: CfgNode) -> list[str]:
+    """The nodes below ``TRAINER`` that hold other methods' options."""
+    nodes = [name for name, node in cfg.TRAINER.items() if isinstance(node, CfgNode)]
+    own = [name for name in nodes if name.lower() == cfg.TRAINER.NAME.lower()]
+    return [name for name in nodes if own and name not in own]
+
+
 def config_digest(cfg: CfgNode) -> str:
     """SHA-256 of the settings that matter."""
     return hashlib.sha256(json.dumps(relevant_settings(cfg), sort_keys=True).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def differing_settings(cfg: CfgNode, record: dict[str, Any]) -> list[str]:
@@ -96,25 +101,48 @@ def read_record(output_dir: str) -> dict[str, Any] | None:
 
 
 def write_record(
-    cfg: CfgNode, args: argparse.Namespace, trainer: Any, loaded: dict[str, str], seconds: float
+    cfg: CfgNode,
+    args: argparse.Namespace,
+    trainer: Any,
+    *,
+    loaded: dict[str, str],
+    phases: dict[str, dict[str, Any]],
+    command: str,
 ) -> None:
-    """Writes ``results.json`` so that it is either complete or absent.
+    """Writes ``config.yaml``, then ``results.json``; each is either complete or absent.
 
     Args:
         cfg: the run's configuration.
         args: its command line.
         trainer: the trainer that has run.
         loaded: SHA-256 of the files that were evaluated.
-        seconds: how long training or evaluation took.
+        phases: seconds and peak memory of each phase.
+        command: the command line.
     """
-    how = {"eval_only": args.eval_only, "model_dir": args.model_dir, "loaded": loaded, "seconds": seconds}
-    how["epochs"] = args.load_epoch if args.eval_only else cfg.OPTIM.MAX_EPOCH
-    path = Path(cfg.OUTPUT_DIR) / "results.json"
+    epochs = args.load_epoch if args.eval_only else cfg.OPTIM.MAX_EPOCH
+    saved = {} if args.eval_only else saved_weights(cfg.OUTPUT_DIR, cfg.OPTIM.MAX_EPOCH)
+    how = {
+        "eval_only": args.eval_only,
+        "model_dir": args.model_dir,
+        "loaded": loaded,
+        "saved": saved,
+        "epochs": epochs,
+        "seconds": sum(phase["seconds"] for name, phase in phases.items() if name != "build"),
+        "phases": phases,
+        "command": command,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    folder = Path(cfg.OUTPUT_DIR)
+    write_at_once(folder / "config.yaml", config_text(cfg))
+    write_at_once(folder / "results.json", json_text(describe_run(cfg, trainer) | how) + "\n")
+
+
+def write_at_once(path: Path, text: str) -> None:
+    """Writes a file that appears only when it is whole and on the disk."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(describe_run(cfg, trainer) | how, file, indent=1)
-            file.write("\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -122,18 +150,54 @@ def write_record(
         temporary.unlink(missing_ok=True)
 
 
-def evaluation(evaluator: Any, accuracy: float | None = None) -> dict[str, Any]:
+def json_text(value: Any, depth: int = 2, indent: str = "") -> str:
+    """JSON with a line for each entry of the outer ``depth`` levels; what lies deeper stays on its line."""
+    if not depth or not value or not isinstance(value, (dict, list)):
+        return json.dumps(value)
+    inner = indent + " "
+    if isinstance(value, dict):
+        lines = [f"{json.dumps(key)}: {json_text(part, depth - 1, inner)}" for key, part in value.items()]
+    else:
+        lines = [json_text(part, depth - 1, inner) for part in value]
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    return start + "\n" + ",\n".join(inner + line for line in lines) + f"\n{indent}{end}"
+
+
+def config_text(cfg: CfgNode) -> str:
+    """The configuration as YAML for ``--config-file``: the same run again, wherever ``--output-dir`` says.
+
+    Options of other methods are left out, so the file does not need their trainer files. Those of a trainer
+    that was dropped into ``trainers/`` and has its options under another name than its own are declared by
+    files there; the YAML is read only where these are.
+    """
+    own = cfg.clone()
+    own.defrost()
+    for name in other_methods(cfg):
+        del own.TRAINER[name]
+    del own["OUTPUT_DIR"], own["RESUME"]
+    return "# python train.py --output-dir <folder> --config-file <this file>\n" + own.dump()
+
+
+def evaluation(
+    evaluator: Any, accuracy: float | None = None, classnames: dict[int, str] | None = None
+) -> dict[str, Any]:
     """What an evaluator found, in percent, with counts; the original Dassl's tells the accuracy alone."""
     results = dict(getattr(evaluator, "results", {"accuracy": accuracy}))
-    return results | {
-        name: getattr(evaluator, name) for name in ("correct", "total") if hasattr(evaluator, name)
-    }
+    results |= {name: getattr(evaluator, name) for name in ("correct", "total") if hasattr(evaluator, name)}
+    per_class = getattr(evaluator, "per_class", None)
+    if isinstance(per_class, dict):
+        results["per_class"] = [
+            {"label": label, "classname": (classnames or {}).get(label, ""), "correct": hits, "total": total}
+            for label, (hits, total) in per_class.items()
+        ]
+    return results
 
 
 def describe_run(cfg: CfgNode, trainer: Any) -> dict[str, Any]:
-    """What a record says of a run besides its command: accuracies, configuration, versions, device."""
-    results = getattr(trainer, "results", None) or evaluation(trainer.evaluator)
-    device = torch.cuda.get_device_name() if trainer.device.type == "cuda" else platform.processor() or "cpu"
+    """What a record says of a run besides its command: accuracies, configuration, code, machine, data."""
+    results = getattr(trainer, "results", None)
+    if not results:
+        results = evaluation(trainer.evaluator, classnames=getattr(trainer, "lab2cname", None))
     return {
         "schema": SCHEMA,
         "trainer": cfg.TRAINER.NAME,
@@ -144,20 +208,19 @@ def describe_run(cfg: CfgNode, trainer: Any) -> dict[str, Any]:
         "shots": cfg.DATASET.NUM_SHOTS,
         **results,
         "num_classes": trainer.num_classes,
-        "trainable_parameters": getattr(trainer, "num_trainable", None),
+        "trainable_parameters": trainable_parameters(trainer),
+        **describe_weights(cfg),
+        "data": describe_data(trainer.dm.dataset, cfg.DATASET.ROOT),
         "config_digest": config_digest(cfg),
         "config": settings(cfg),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "device": device,
-        "git_commit": git_commit(),
+        **describe_code(),
+        **describe_machine(trainer.device),
     }
 
 
-def git_commit() -> str | None:
-    """The commit this code stands at, with ``-dirty`` if it was changed since; None outside a clone."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        here = Path(__file__).parent
-        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+def trainable_parameters(trainer: Any) -> int:
+    """Number of weights that training changes."""
+    if hasattr(trainer, "num_trainable"):
+        return trainer.num_trainable
+    weights = (weight for model in trainer._models.values() for weight in model.parameters())
+    return sum(weight.numel() for weight in weights if weight.requires_grad)

@@ -10,7 +10,8 @@ from typing import Any
 from yacs.config import CfgNode
 
 from dassl.utils import load_checkpoint
-from trainers.common.record import differing_settings, file_digest, read_record, settings, show_differences
+from trainers.common.provenance import file_digest
+from trainers.common.record import differing_settings, read_record, settings, show_differences
 
 try:
     import fcntl

@@ -1,0 +1,1 @@
+"""The runner behind reproduce.py: protocols become jobs, jobs become processes."""

@@ -1,0 +1,177 @@
+"""What the user sees: a live table in a terminal, plain lines elsewhere, a summary at the end."""
+
+import json
+import os
+import shutil
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TextIO
+
+from tabulate import tabulate
+
+from runner.schedule import Task
+
+REFRESH = 1.0  # seconds
+
+
+class Display:
+    """Follows the tasks.
+
+    Args:
+        tasks: all tasks, those finished before included.
+        slots: how many run at a time, for the estimate of the time left.
+        out: a terminal gets a table that is redrawn in place, anything else a line for each event.
+    """
+
+    def __init__(self, tasks: Sequence[Task], slots: int, out: TextIO = sys.stdout) -> None:
+        self.tasks = tasks
+        self.slots = slots
+        self.out = out
+        self.live = out.isatty() and os.environ.get("TERM") != "dumb"
+        self.began = time.time()
+        self.drawn = 0  # lines of the table on the screen
+        self.drawn_at = 0.0
+
+    def changed(self, task: Task) -> None:
+        """Says what happened to a task."""
+        done = sum(other.status in ("finished", "failed", "blocked") for other in self.tasks)
+        what = {
+            "running": f"started{' again' if task.attempts > 1 else ''}{place(task)}",
+            "waiting": f"crashed, will be tried once more: {task.reason}",
+            "finished": f"finished in {clock(task.seconds)}: {accuracies(task)}",
+            "failed": f"FAILED: {task.reason}; log: {task.log}",
+            "blocked": f"not run: {task.reason}",
+        }[task.status]
+        self.erase()
+        if not self.live or task.status != "running":
+            self.out.write(f"[{done}/{len(self.tasks)}] {task.job.name}: {what}\n")
+        self.out.flush()
+        self.drawn_at = 0.0
+
+    def tick(self) -> None:
+        """Redraws the live table about once a second."""
+        if self.live and time.time() - self.drawn_at >= REFRESH:
+            self.erase()
+            columns, rows = shutil.get_terminal_size()
+            lines = [line[: columns - 1] for line in self.table()[: max(rows - 2, 1)]]
+            self.out.write("".join(f"{line}\n" for line in lines))
+            self.out.flush()
+            self.drawn, self.drawn_at = len(lines), time.time()
+
+    def erase(self) -> None:
+        """Takes the live table off the screen: what is written next stands in its place."""
+        if self.drawn:
+            self.out.write(f"\x1b[{self.drawn}A\x1b[J")
+            self.drawn = 0
+
+    def table(self) -> list[str]:
+        """The live table's lines: counts and time, then the jobs that run and those that failed."""
+        left = time_left(self.tasks, self.slots)
+        so_far = f"{clock(time.time() - self.began)} so far"
+        rows = [
+            ("running", task.job.name, task.slot.name, clock(time.time() - task.since), progress(task))
+            for task in self.tasks
+            if task.status == "running"
+        ]
+        rows += [
+            (task.status, task.job.name, "", "", task.reason)
+            for task in self.tasks
+            if task.status in ("failed", "blocked")
+        ]
+        return [
+            counts(self.tasks),
+            so_far + (f", about {clock(left)} left" if left is not None else ""),
+            *tabulate(rows, tablefmt="plain").splitlines(),
+        ]
+
+    def summary(self) -> str:
+        """How it ended: the counts, and for each job that did not finish why and where its log is."""
+        self.erase()
+        lines = [f"{counts(self.tasks)} in {clock(time.time() - self.began)}"]
+        for task in self.tasks:
+            if task.status == "failed":
+                lines += [f"failed: {task.job.name}: {task.reason}", f"    log: {task.log}"]
+            elif task.status == "blocked":
+                lines.append(f"not run: {task.job.name}: {task.reason}")
+        return "\n".join(lines)
+
+
+def counts(tasks: Sequence[Task]) -> str:
+    """``12 of 33 jobs finished (10 before), 2 running, 1 failed, 18 waiting``."""
+    numbers = Counter(task.status for task in tasks)
+    before = sum(task.was_finished for task in tasks)
+    parts = [
+        f"{numbers['finished']} of {len(tasks)} jobs finished" + (f" ({before} before)" if before else "")
+    ]
+    names = {"running": "running", "failed": "failed", "blocked": "not run", "waiting": "waiting"}
+    parts += [f"{numbers[status]} {name}" for status, name in names.items() if numbers[status]]
+    return ", ".join(parts)
+
+
+def time_left(tasks: Sequence[Task], slots: int) -> float | None:
+    """Seconds that the rest will take, from jobs of the same kind that are done; None before the first."""
+    done = [task for task in tasks if task.status == "finished" and not task.was_finished]
+    if not done:
+        return None
+    kinds: dict[str, list[float]] = {}
+    for task in done:
+        kinds.setdefault(task.job.kind, []).append(task.seconds)
+    usual = statistics.fmean(task.seconds for task in done)
+    total = longest = 0.0
+    for task in tasks:
+        if task.status in ("waiting", "running"):
+            whole = statistics.fmean(kinds.get(task.job.kind, [usual]))
+            spent = time.time() - task.since if task.status == "running" else 0.0
+            total += max(whole - spent, 0.0)
+            longest = max(longest, whole - spent)
+    return max(total / slots, longest)
+
+
+def accuracies(task: Task) -> str:
+    """``base 97.12, new 94.00``, or nothing where a record has no accuracy."""
+    found = []
+    for run in task.job.runs:
+        try:
+            record = json.loads((run.folder / "results.json").read_text("utf-8"))
+            found.append(f"{record['subsample_classes']} {record['accuracy']:.2f}")
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return ", ".join(found) or "no accuracy"
+
+
+def progress(task: Task) -> str:
+    """The last logged epoch of a training run."""
+    for run in task.job.runs:
+        last = last_line(run.folder / "metrics.jsonl")
+        if last and not (run.folder / "results.json").exists():
+            try:
+                row = json.loads(last)
+                return f"epoch {row['epoch']}" + (f" loss {row['loss']:.3f}" if row.get("loss") else "")
+            except (ValueError, KeyError, TypeError):
+                continue
+    return ""
+
+
+def last_line(path: Path) -> str:
+    """The last line of a file, however long the file is; "" if there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - 4096, 0))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""
+
+
+def place(task: Task) -> str:
+    return f" on {task.slot.name}" if task.slot and task.slot.name else ""
+
+
+def clock(seconds: float) -> str:
+    """``0:02:31``."""
+    return str(timedelta(seconds=round(seconds)))

@@ -1,0 +1,224 @@
+"""The protocols of the papers as jobs: which runs of train.py, in which folders, in which order.
+
+Commands and folders are those of the scripts in scripts/heba and scripts/zsclip; a test compares them.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reporting.published import ROWS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")  # evaluated once: nothing is trained, no seed matters
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of train.py: its folder and its arguments."""
+
+    folder: Path
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process, which does its runs one after another.
+
+    Attributes:
+        name: what the display calls it; also the name of its log.
+        kind: jobs of one kind take about the same time.
+        dataset: the file below configs/datasets.
+        runs: what it does.
+        after: name of the job that trains the model which this one evaluates; "" for none.
+    """
+
+    name: str
+    kind: str
+    dataset: str
+    runs: tuple[Run, ...]
+    after: str = ""
+
+    def command(self) -> list[str]:
+        """The whole command line; further runs follow ``--then``."""
+        words = [sys.executable, str(ROOT / "train.py")]
+        for number, run in enumerate(self.runs):
+            words += ["--then"] * bool(number) + list(run.arguments)
+        return words
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What reproduce.py was asked for.
+
+    Attributes:
+        trainers: names as for ``--trainer``.
+        datasets: targets, files below configs/datasets.
+        seeds: one run each.
+        shots: images a class; several only in ``few_shot``.
+        root: data root.
+        output: everything lies below it, as the shell scripts lay it out.
+        config: file below configs/trainers/<trainer>; "" for the protocol's own.
+        source: where the models of ``cross_dataset`` and ``domain_generalization`` are trained.
+        options: ``KEY VALUE …`` for every run.
+    """
+
+    protocol: str
+    trainers: Sequence[str]
+    datasets: Sequence[str]
+    seeds: Sequence[int]
+    shots: Sequence[int]
+    root: Path
+    output: Path
+    config: str = ""
+    source: str = "imagenet"
+    options: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A protocol: its data sets (the papers' rows), the numbers of shots, the trainers' configuration."""
+
+    datasets: tuple[str, ...]
+    shots: tuple[int, ...]
+    config: str
+    jobs: Callable[[Plan, str, int, int], Iterator[Job]]
+
+
+def expand(plan: Plan) -> list[Job]:
+    """The jobs of a plan, ordered so that one seed of everything is there before the next begins.
+
+    Raises:
+        ValueError: a trainer or data set has no configuration file.
+    """
+    jobs: dict[str, Job] = {}
+    for number, seed in enumerate(plan.seeds):
+        for trainer in plan.trainers:
+            if trainer in UNTRAINED and number:
+                continue
+            for shots in plan.shots if trainer not in UNTRAINED else plan.shots[:1]:
+                for job in PROTOCOLS[plan.protocol].jobs(plan, trainer, seed, shots):
+                    jobs.setdefault(job.name, job)
+    return list(jobs.values())
+
+
+def base2new(plan: Plan, trainer: str, seed: int, shots: int) -> Iterator[Job]:
+    """Training on the base classes, then the novel ones in the same process, which saves its start."""
+    config = config_name(plan, trainer)
+    for dataset in plan.datasets:
+        run = f"{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}"
+        base = plan.output / "base2new" / "train_base" / run
+        novel = plan.output / "base2new" / "test_new" / run
+        train, test = ["--seed", str(seed)], evaluate(trainer, seed, base)
+        if trainer in UNTRAINED:
+            train = test
+        runs = (
+            make_run(plan, trainer, dataset, base, train, shots, "DATASET.SUBSAMPLE_CLASSES", "base"),
+            make_run(plan, trainer, dataset, novel, test, shots, "DATASET.SUBSAMPLE_CLASSES", "new"),
+        )
+        yield Job(job_name(trainer, dataset, seed), f"{trainer} {dataset}", dataset, runs)
+
+
+def transfer(plan: Plan, trainer: str, seed: int, shots: int) -> Iterator[Job]:
+    """Training on all classes of the source, then an evaluation on each target."""
+    experiment = f"{trainer}/{config_name(plan, trainer)}_{shots}shots"
+    model = plan.output / plan.source / experiment / f"seed{seed}"
+    trained = job_name(trainer, plan.source, seed)
+    flags = ["--seed", str(seed), *["--eval-only"] * (trainer in UNTRAINED)]
+    run = make_run(plan, trainer, plan.source, model, flags, shots)
+    yield Job(trained, f"{trainer} {plan.source}", plan.source, (run,))
+    for dataset in plan.datasets:
+        folder = plan.output / "evaluation" / experiment / dataset / f"seed{seed}"
+        run = make_run(plan, trainer, dataset, folder, evaluate(trainer, seed, model), shots)
+        after = "" if trainer in UNTRAINED else trained
+        yield Job(
+            f"{trainer} {plan.source}-to-{dataset} seed{seed}", f"{trainer} test", dataset, (run,), after
+        )
+
+
+def few_shot(plan: Plan, trainer: str, seed: int, shots: int) -> Iterator[Job]:
+    """Training and evaluation on all classes; what is not trained has 0 shots."""
+    shots = 0 if trainer in UNTRAINED else shots
+    flags = ["--seed", str(seed), *["--eval-only"] * (trainer in UNTRAINED)]
+    for dataset in plan.datasets:
+        run = f"{dataset}/shots_{shots}/{trainer}/{config_name(plan, trainer)}/seed{seed}"
+        folder = plan.output / "few_shot" / run
+        runs = (make_run(plan, trainer, dataset, folder, flags, shots),)
+        name = job_name(trainer, dataset, seed, f"{shots}-shot")
+        yield Job(name, f"{trainer} {dataset} {shots}", dataset, runs)
+
+
+PROTOCOLS = {
+    "base2new": Protocol(ROWS["base2new"], (16,), "base2new", base2new),
+    "cross_dataset": Protocol(ROWS["cross_dataset"], (16,), "x2d", transfer),
+    "domain_generalization": Protocol(ROWS["domain_generalization"], (16,), "x2d", transfer),
+    "few_shot": Protocol(ROWS["base2new"], (1, 2, 4, 8, 16), "base2new", few_shot),
+    "demo": Protocol(("demo",), (16,), "demo", base2new),
+    "calibrate": Protocol(ROWS["base2new"], (16,), "vit_b16", base2new),
+}
+
+
+def evaluate(trainer: str, seed: int, model: Path) -> list[str]:
+    """Flags of an evaluation of the model in a run's folder."""
+    flags = ["--seed", str(seed), "--eval-only"]
+    return flags if trainer in UNTRAINED else [*flags, "--model-dir", str(model), "--load-epoch", "last"]
+
+
+def make_run(
+    plan: Plan, trainer: str, dataset: str, folder: Path, flags: list[str], shots: int, *options: str
+) -> Run:
+    """A run as the shell scripts' ``run_train`` calls it."""
+    config = ROOT / "configs" / "trainers" / config_folder(trainer) / f"{config_name(plan, trainer)}.yaml"
+    arguments = [
+        *("--root", str(plan.root), "--trainer", trainer),
+        *("--dataset-config-file", str(dataset_config(dataset)), "--config-file", str(config)),
+        *("--output-dir", str(folder), *flags),
+        *("DATASET.NUM_SHOTS", str(shots), *options, *plan.options),
+    ]
+    return Run(folder, tuple(arguments))
+
+
+def job_name(*parts: object) -> str:
+    """``HeBA caltech101 seed1``."""
+    return " ".join(f"seed{part}" if isinstance(part, int) else str(part) for part in parts)
+
+
+def config_folder(trainer: str) -> str:
+    """Both zero-shot methods share their configurations."""
+    return "ZeroshotCLIP" if trainer in UNTRAINED else trainer
+
+
+def config_name(plan: Plan, trainer: str) -> str:
+    """The trainer's configuration in this protocol: the plan's, or the protocol's own.
+
+    Zero-shot CLIP, which has none of the protocols' names, falls back to ``vit_b16``.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    folder = ROOT / "configs" / "trainers" / config_folder(trainer)
+    name = plan.config or PROTOCOLS[plan.protocol].config
+    if trainer in UNTRAINED and not (folder / f"{name}.yaml").is_file():
+        name = "vit_b16"
+    if not (folder / f"{name}.yaml").is_file():
+        there = ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) or "none"
+        raise ValueError(
+            f'trainer {trainer} has no configuration "{name}" (looked for "{folder / name}.yaml"; '
+            f"there: {there}); name one with --config"
+        )
+    return name
+
+
+def dataset_config(dataset: str) -> Path:
+    """The data set's YAML file.
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = ROOT / "configs" / "datasets" / f"{dataset}.yaml"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        raise ValueError(f'--datasets {dataset}: no file "{path}"; there: {there}')
+    return path

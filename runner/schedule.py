@@ -1,0 +1,211 @@
+"""Runs jobs in processes of their own, a few at a time; what crashes is tried once more."""
+
+import contextlib
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from runner.jobs import Job
+
+logger = logging.getLogger(__name__)
+
+USERS_MISTAKE = 2  # train.py's status for what a second try does not cure
+POLL = 0.2  # seconds
+PATIENCE = (20.0, 5.0)  # seconds after SIGINT, then after SIGTERM
+
+
+@dataclass
+class Slot:
+    """A place where one job runs at a time: a GPU, or a share of the CPU's cores."""
+
+    name: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Task:
+    """A job and how it fares: waiting, running, finished, failed, or blocked by the failure of another."""
+
+    job: Job
+    log: Path
+    status: str = "waiting"
+    attempts: int = 0
+    since: float = 0.0  # when the present attempt began
+    seconds: float = 0.0  # how long the last attempt took
+    returncode: int | None = None
+    reason: str = ""  # why it failed
+    was_finished: bool = False  # before this call
+    slot: Slot | None = None
+    process: subprocess.Popen | None = None
+
+
+class Watcher(Protocol):
+    """Who wants to know how the tasks fare."""
+
+    def changed(self, task: Task) -> None:
+        """Called when a task begins, ends, or is tried again."""
+
+    def tick(self) -> None:
+        """Called all the time."""
+
+
+class Scheduler:
+    """Runs tasks on slots until nothing is left to do.
+
+    Args:
+        tasks: in the order in which they should begin.
+        slots: how many run at a time, and where.
+        watcher: gets told.
+        command: the command line of a job.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        slots: Sequence[Slot],
+        watcher: Watcher,
+        command: Callable[[Job], list[str]] = Job.command,
+    ) -> None:
+        self.tasks = tasks
+        self.free = list(slots)
+        self.watcher = watcher
+        self.command = command
+
+    def run(self) -> None:
+        """Returns when every task is finished, failed or blocked.
+
+        Raises:
+            KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came; the processes have been stopped.
+        """
+        with interrupting_signals():
+            try:
+                while self.step():
+                    time.sleep(POLL)
+            except BaseException:
+                self.stop()
+                raise
+
+    def step(self) -> bool:
+        """Looks after the running tasks and begins what can begin; False when all is done."""
+        for task in self.running():
+            if task.process.poll() is not None:
+                self.end(task)
+        for task in self.tasks:
+            if task.status == "waiting":
+                self.begin_or_block(task)
+        self.watcher.tick()
+        return any(task.status in ("waiting", "running") for task in self.tasks)
+
+    def running(self) -> list[Task]:
+        return [task for task in self.tasks if task.status == "running"]
+
+    def begin_or_block(self, task: Task) -> None:
+        """Begins a task if its model is trained and a slot is free."""
+        first = next((other for other in self.tasks if other.job.name == task.job.after), None)
+        if first is not None and first.status in ("failed", "blocked"):
+            task.status, task.reason = "blocked", f'"{first.job.name}" {first.status}'
+            self.watcher.changed(task)
+        elif self.free and (first is None or first.status == "finished"):
+            self.begin(task, self.free.pop(0))
+
+    def begin(self, task: Task, slot: Slot) -> None:
+        task.slot, task.status, task.since = slot, "running", time.time()
+        task.attempts += 1
+        task.process = start(self.command(task.job), task.log, slot.environment)
+        self.watcher.changed(task)
+
+    def end(self, task: Task) -> None:
+        """Books the end of a process: finished, failed, or to be tried again."""
+        end_group(task.process)
+        self.free.append(task.slot)
+        task.returncode, task.seconds = task.process.returncode, time.time() - task.since
+        lacking = [run.folder for run in task.job.runs if not (run.folder / "results.json").is_file()]
+        if task.returncode == 0 and not lacking:
+            task.status = "finished"
+        else:
+            again = task.attempts == 1 and task.returncode != USERS_MISTAKE
+            task.status = "waiting" if again else "failed"
+            task.reason = describe_end(task.returncode, task.log, lacking)
+        self.watcher.changed(task)
+
+    def stop(self) -> None:
+        """Stops what is running: SIGINT, on which train.py keeps its resume file, then harder means."""
+        processes = [task.process for task in self.running()]
+        for task in self.running():
+            task.status = "waiting"
+        with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: no more patience
+            # To train.py alone: loader workers that stop first would look like a crash.
+            signal_and_wait(processes, lambda process: process.send_signal(signal.SIGINT), PATIENCE[0])
+        with contextlib.suppress(KeyboardInterrupt):
+            signal_and_wait(processes, end_group, PATIENCE[1])
+        for process in processes:
+            end_group(process, signal.SIGKILL)
+            process.wait()
+
+
+def start(command: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen:
+    """Starts a command in a process group of its own; everything it says is added to ``log``."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"\n$ {shlex.join(command)}\n")
+        file.flush()
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | environment,
+            start_new_session=True,
+        )
+
+
+def signal_and_wait(
+    processes: list[subprocess.Popen], send: Callable[[subprocess.Popen], None], patience: float
+) -> None:
+    """Signals the living processes and waits until all have ended, at most ``patience`` seconds."""
+    deadline = time.monotonic() + patience
+    for process in processes:
+        if process.poll() is None:
+            send(process)
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def end_group(process: subprocess.Popen, number: int = signal.SIGTERM) -> None:
+    """Signals all that is left of a process's group, such as loader workers of a crashed one."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def describe_end(returncode: int, log: Path, lacking: list[Path]) -> str:
+    """Why a task failed: its error line or the last line of its log, and the exit status."""
+    if returncode == 0:
+        return f'it ended well but left no "{lacking[0] / "results.json"}"'
+    if returncode < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-returncode).name}"
+    lines = [line.strip() for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error: ")]
+    last = (errors or lines)[-1].removeprefix("error: ").removesuffix(" (HEBA_TRACEBACK=1 shows where)")
+    return f"{last} (exit status {returncode})"
+
+
+@contextlib.contextmanager
+def interrupting_signals() -> Iterator[None]:
+    """SIGTERM and a closed terminal interrupt like Ctrl-C, which a shell's background jobs would ignore."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,235 @@
+"""What a run leaves for later: results.json, config.yaml, metrics.jsonl; and two runs in one process."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import train
+from dassl.engine import metrics
+from tests.conftest import ROOT, TOY_CLASSES
+from trainers.common.config import setup_cfg
+from trainers.common.phases import Phases
+from trainers.common.provenance import backbone_digest, describe_data, file_digest
+from trainers.common.record import config_digest, evaluation, json_text, read_record, write_at_once
+
+CONFIGS = ROOT / "configs"
+
+
+def base_and_novel(data: Path, opts: list[str]) -> tuple[list[str], list[str]]:
+    """Arguments that train into ``base`` and evaluate into ``novel``, below the working directory."""
+    common = [
+        *("--root", str(data), "--seed", "1", "--trainer", "HeBA"),
+        *("--dataset-config-file", str(CONFIGS / "datasets" / "caltech101.yaml")),
+        *("--config-file", str(CONFIGS / "trainers" / "HeBA" / "base2new.yaml")),
+    ]
+    opts = [*opts, "TRAIN.PRINT_FREQ", "2", "DATASET.SUBSAMPLE_CLASSES"]
+    flags = ["--eval-only", "--model-dir", "base", "--load-epoch", "last"]
+    return (
+        [*common, "--output-dir", "base", *opts, "base"],
+        [*common, "--output-dir", "novel", *flags, *opts, "new"],
+    )
+
+
+def run(folder: Path, arguments: list[str]) -> None:
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, toy_flags: list[str]) -> Path:
+    """Training and the evaluation of the novel classes in one process."""
+    folder = tmp_path_factory.mktemp("together")
+    base, novel = base_and_novel(toy_data, toy_flags)
+    run(folder, [*base, "--then", *novel])
+    return folder
+
+
+def test_base_and_novel_in_one_process_are_those_of_two(
+    together: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
+) -> None:
+    for arguments in base_and_novel(toy_data, toy_flags):
+        run(tmp_path, arguments)
+    for part in ("base", "novel"):
+        one, two = (read_record(str(folder / part)) for folder in (together, tmp_path))
+        for record in (one, two):
+            for key in ("seconds", "phases", "finished"):
+                del record[key]
+        assert one == two  # the digests of the saved and of the evaluated weights among it
+        one, two = ((folder / part / "config.yaml").read_text() for folder in (together, tmp_path))
+        assert one == two
+
+
+def test_runs_of_one_process_have_their_own_logs(together: Path) -> None:
+    base, novel = ((together / part / "log.txt").read_text() for part in ("base", "novel"))
+    assert "epoch [3/3]" in base
+    assert "Novel classes at the" not in base
+    assert "epoch [3/3]" not in novel
+    assert "Novel classes at the" in novel
+    assert base.count("** Config **") == novel.count("** Config **") == 1
+
+
+def test_a_mistake_in_the_first_run_keeps_the_second_from_starting(
+    toy_data: Path, toy_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base, novel = base_and_novel(toy_data, [*toy_flags, "OPTIM.LR", "fast"])
+    assert train.main([*base, "--then", *novel]) == 2
+    assert not (tmp_path / "novel").exists()
+
+
+def test_the_record_says_what_was_found_and_how(together: Path, toy_data: Path, tiny_clip_path: Path) -> None:
+    base, novel = (read_record(str(together / part)) for part in ("base", "novel"))
+    assert base["schema"] == 2
+    assert base["accuracy"] == 100 * base["correct"] / base["total"]
+    assert base["macro_f1"] <= 100
+    assert [entry["classname"] for entry in base["per_class"]] == TOY_CLASSES[:3]
+    assert [entry["classname"] for entry in novel["per_class"]] == TOY_CLASSES[3:]
+    assert [entry["label"] for entry in novel["per_class"]] == [0, 1, 2]
+    assert sum(entry["correct"] for entry in base["per_class"]) == base["correct"]
+    assert sum(entry["total"] for entry in base["per_class"]) == base["total"] == 9
+    assert base["backbone_sha256"] == file_digest(tiny_clip_path)
+    assert base["saved"] == novel["loaded"]
+    assert base["saved"] == {
+        "adapter_learner": file_digest(together / "base" / "adapter_learner" / "model.pth.tar-3")
+    }
+    assert (base["data"]["train"]["images"], base["data"]["test"]["images"]) == (12, 9)
+    assert base["versions"]["torch"] == torch.__version__
+    assert base["device"]
+    assert base["command"].startswith(f"python train.py --root {toy_data} --seed 1")
+    checkpoint = torch.load(together / "base/adapter_learner/model.pth.tar-3", weights_only=True)
+    assert base["trainable_parameters"] == sum(t.numel() for t in checkpoint["state_dict"].values())
+
+
+def test_seconds_and_memory_are_recorded_by_phase(together: Path) -> None:
+    base, novel = (read_record(str(together / part)) for part in ("base", "novel"))
+    assert list(base["phases"]) == ["build", "train", "test"]
+    assert list(novel["phases"]) == ["build", "test"]
+    for phase in base["phases"].values():
+        assert phase["seconds"] > 0
+        assert phase["peak_memory"] > 50_000_000  # torch alone takes more
+    assert base["seconds"] == base["phases"]["train"]["seconds"] + base["phases"]["test"]["seconds"]
+    assert base["phases"]["train"]["start_epoch"] == 0
+    assert base["phases"]["train"]["seconds_before"] == 0
+
+
+def test_an_inner_phase_does_not_count_for_the_outer_one() -> None:
+    phases = Phases()
+    with phases.phase("train"):
+        phases.of("test", time.sleep)(0.2)
+    assert phases.found["test"]["seconds"] >= 0.2
+    assert phases.found["train"]["seconds"] < 0.1
+
+
+def test_config_yaml_is_the_same_run_again(together: Path, toy_data: Path) -> None:
+    for part in ("base", "novel"):
+        arguments = ["--config-file", str(together / part / "config.yaml"), "--output-dir", "elsewhere"]
+        cfg = setup_cfg(train.parse_args(arguments))
+        assert config_digest(cfg) == read_record(str(together / part))["config_digest"]
+        assert str(toy_data) == cfg.DATASET.ROOT
+        assert cfg.OUTPUT_DIR == "elsewhere"
+    assert "COOP" not in (together / "base" / "config.yaml").read_text()  # needs no other trainer's file
+
+
+def test_each_logging_step_leaves_a_line_of_metrics(together: Path) -> None:
+    rows = [json.loads(line) for line in (together / "base" / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["epoch"], row["batch"]) for row in rows] == [(2, 1, 2), (5, 2, 2), (8, 3, 2)]
+    assert (together / "base" / "log.txt").read_text().count("\nepoch [") == len(rows)
+    assert all(row["loss"] > 0 and row["lr"] > 0 and row["time"] >= row["data"] for row in rows)
+    assert not (together / "novel" / "metrics.jsonl").exists()
+
+
+def test_metrics_after_the_resumed_epoch_and_half_lines_are_dropped(tmp_path: Path) -> None:
+    metrics.keep_until(str(tmp_path), 0)  # nothing there
+    for epoch in (1, 1, 2, 3):
+        metrics.append(str(tmp_path), {"epoch": epoch, "loss": float("nan")})
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"epoch": 1, "lo')
+    metrics.keep_until(str(tmp_path), 2)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert rows == [{"epoch": epoch, "loss": None} for epoch in (1, 1, 2)]
+    assert list(tmp_path.iterdir()) == [path]
+    metrics.keep_until(str(tmp_path), 0)
+    assert path.read_text() == ""
+
+
+def test_metrics_on_a_full_disk_do_not_stop_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    metrics.append(str(tmp_path), {"epoch": 1})
+    assert "disk full?" in caplog.text
+
+
+def test_an_evaluator_without_counts_gives_the_accuracy_alone() -> None:
+    assert evaluation(SimpleNamespace(), 81.5) == {"accuracy": 81.5}
+    original = SimpleNamespace(_correct=1, _total=2, _per_class_res=None)  # Dassl 0.6.3's names
+    assert evaluation(original, 50.0, {0: "ant"}) == {"accuracy": 50.0}
+
+
+def test_an_evaluators_counts_are_told_by_class() -> None:
+    evaluator = SimpleNamespace(
+        results=OrderedDict(accuracy=50.0), correct=1, total=2, per_class={0: (1, 1), 4: (0, 1)}
+    )
+    assert evaluation(evaluator, 50.0, {0: "ant", 4: "crab"}) == {
+        "accuracy": 50.0,
+        "correct": 1,
+        "total": 2,
+        "per_class": [
+            {"label": 0, "classname": "ant", "correct": 1, "total": 1},
+            {"label": 4, "classname": "crab", "correct": 0, "total": 1},
+        ],
+    }
+
+
+def images(root: Path, *names: str) -> SimpleNamespace:
+    part = [SimpleNamespace(impath=str(root / name), label=0, classname="ant") for name in names]
+    return SimpleNamespace(train_x=part, val=None, test=part[:1])
+
+
+def test_the_digest_of_the_images_knows_their_order_but_not_where_they_lie(tmp_path: Path) -> None:
+    here = describe_data(images(tmp_path / "a", "x.png", "y.png"), str(tmp_path / "a"))
+    there = describe_data(images(tmp_path / "b", "x.png", "y.png"), str(tmp_path / "b"))
+    other = describe_data(images(tmp_path / "a", "y.png", "x.png"), str(tmp_path / "a"))
+    assert here == there
+    assert here["train"]["images"] == 2
+    assert here["train"]["sha256"] != other["train"]["sha256"]
+    assert list(here) == ["train", "test"]
+    assert describe_data(SimpleNamespace(), "") == {}
+
+
+def test_the_digest_of_openais_weights_needs_no_file(tmp_path: Path) -> None:
+    assert backbone_digest("ViT-B/16").startswith("5806e77cd80f8b59")
+    assert backbone_digest(str(tmp_path / "nothing.pt")) is None
+
+
+def test_a_record_keeps_a_class_on_one_line() -> None:
+    value = {
+        "accuracy": 1 / 3,
+        "per_class": [{"label": 0}, {"label": 1}],
+        "deep": {"a": {"b": [1, 2]}},
+        "e": {},
+    }
+    text = json_text(value)
+    assert json.loads(text) == value
+    assert '  {"label": 0},\n  {"label": 1}\n' in text
+
+
+def test_a_file_that_cannot_be_written_whole_does_not_appear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_at_once(tmp_path / "results.json", "{}")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,110 @@
+"""reproduce.py: what the user sees, and a whole small protocol."""
+
+import io
+import json
+import shlex
+import time
+from pathlib import Path
+
+import pytest
+
+import reproduce
+from runner.display import Display, time_left
+from runner.jobs import Job, Run
+from runner.schedule import Slot, Task
+from tests.conftest import ROOT
+
+
+def some_tasks(folder: Path) -> list[Task]:
+    names = ("done", "before", "busy", "next", "bad")
+    jobs = [Job(name, "HeBA dtd", "dtd", (Run(folder / name, ()),)) for name in names]
+    tasks = {job.name: Task(job, folder / f"{job.name}.log") for job in jobs}
+    tasks["done"].status, tasks["done"].seconds = "finished", 100.0
+    tasks["before"].status, tasks["before"].was_finished = "finished", True
+    tasks["busy"].status, tasks["busy"].since, tasks["busy"].slot = "running", time.time() - 40, Slot("GPU 1")
+    tasks["bad"].status, tasks["bad"].reason = "failed", "no luck (exit status 1)"
+    (folder / "busy").mkdir()
+    (folder / "busy" / "metrics.jsonl").write_text('{"epoch": 3, "loss": 0.5}\n{"epoch": 4, "loss": 0.25}\n')
+    (folder / "done").mkdir()
+    record = {"subsample_classes": "base", "accuracy": 81.234}
+    (folder / "done" / "results.json").write_text(json.dumps(record))
+    return list(tasks.values())
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_a_table_that_is_redrawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    tasks, out = some_tasks(tmp_path), Terminal()
+    display = Display(tasks, 1, out)
+    display.tick()
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "2 of 5 jobs finished (1 before), 1 running, 1 failed, 1 waiting"
+    assert lines[1] == "0:00:00 so far, about 0:02:40 left"
+    assert lines[2].split() == ["running", "busy", "GPU", "1", "0:00:40", "epoch", "4", "loss", "0.250"]
+    assert lines[3].split()[:2] == ["failed", "bad"]
+    display.tick()  # within the same second: nothing new
+    assert out.getvalue().splitlines() == lines
+    display.changed(tasks[0])
+    assert "\x1b[4A\x1b[J[3/5] done: finished in 0:01:40: base 81.23\n" in out.getvalue()
+
+
+def test_elsewhere_each_event_is_a_line(tmp_path: Path) -> None:
+    tasks, out = some_tasks(tmp_path), io.StringIO()
+    display = Display(tasks, 1, out)
+    display.tick()
+    for task in tasks[2:]:
+        display.changed(task)
+    assert out.getvalue().splitlines() == [
+        "[3/5] busy: started on GPU 1",
+        "[3/5] next: crashed, will be tried once more: ",
+        f"[3/5] bad: FAILED: no luck (exit status 1); log: {tmp_path}/bad.log",
+    ]
+    assert "\x1b" not in out.getvalue()
+    assert f"failed: bad: no luck (exit status 1)\n    log: {tmp_path}/bad.log" in display.summary()
+
+
+def test_the_time_left_is_not_guessed_before_a_job_is_done(tmp_path: Path) -> None:
+    tasks = some_tasks(tmp_path)
+    assert time_left(tasks, 2) == pytest.approx(100, abs=2)  # 60 and 100 seconds side by side
+    tasks[0].status = "waiting"
+    assert time_left(tasks, 2) is None
+
+
+def test_a_dry_run_prints_commands_and_what_is_missing(
+    toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["base2new", "--root", str(toy_data), "--output", str(tmp_path), "--seeds", "1", "2", "--dry-run"]
+    assert reproduce.main([*call, "--", "OPTIM.LR", "0.5"]) == 0
+    said = capsys.readouterr()
+    commands = [shlex.split(line) for line in said.out.splitlines()]
+    assert len(commands) == 2
+    assert commands[0][1] == str(ROOT / "train.py")
+    assert commands[0][-2:] == ["OPTIM.LR", "0.5"]
+    assert "oxford_pets: no folder" in said.err
+    assert "caltech101" not in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (["base2new", "--datasets", "dtd"], "dtd (no folder"),
+        (["base2new", "--strict"], "imagenet (no folder"),
+        (["base2new", "--datasets", "typo"], "typo (no loader"),
+        (["cross_dataset", "--source", "demo"], "python demo/make_data.py --root"),
+        (["cross_dataset"], "imagenet (no folder"),
+        (["base2new", "--datasets", "caltech101", "--shots", "1", "2"], "--shots takes one number"),
+        (["base2new", "--datasets", "caltech101", "--", "OPTIM.LR"], "pairs KEY VALUE"),
+        (["base2new", "--datasets", "caltech101", "--trainers", "Typo"], "trainer Typo"),
+    ],
+)
+def test_mistakes_are_named_before_anything_starts(
+    toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], call: list[str], named: str
+) -> None:
+    assert reproduce.main([call[0], "--root", str(toy_data), "--output", str(tmp_path), *call[1:]]) == 2
+    assert named in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

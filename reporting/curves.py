@@ -1,0 +1,71 @@
+"""What runs say beyond their accuracy: the loss while training, and each class's share of right answers."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+from reporting.read import Run, run_files
+from reporting.tables import UNTRAINED, Row, Table
+
+# Dassl's line: the mean since the epoch's start stands in brackets.
+STEP = re.compile(r"^epoch \[(\d+)/\d+\] batch \[\d+/\d+\].*? loss \S+ \(([^)]+)\)", re.MULTILINE)
+
+
+def losses(run: Run) -> dict[int, float]:
+    """Mean loss of each epoch, from all logs in the run's folder.
+
+    A run that was cut and went on has several; what is told twice counts as the later log tells it.
+    """
+    found: dict[int, float] = {}
+    for path in reversed(run_files(run.folder)):  # oldest first
+        if path.name == "results.json":
+            continue
+        for epoch, loss in STEP.findall(path.read_text(encoding="utf-8", errors="replace")):
+            found[int(epoch)] = float(loss)
+    return dict(sorted(found.items()))
+
+
+def class_accuracies(runs: Sequence[Run]) -> dict[str, float]:
+    """Accuracy of each class in percent, mean over the runs that tell it."""
+    found = defaultdict(list)
+    for run in runs:
+        for item in run.record.get("per_class") or []:
+            if item["total"]:
+                found[item["classname"]].append(100 * item["correct"] / item["total"])
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def class_changes(tables: Sequence[Table]) -> list[tuple[Table, str, str, dict[str, float]]]:
+    """For each trained method, data set and column: points that each class gained over zero-shot CLIP."""
+    found = []
+    for table in tables:
+        if table.key.trainer in UNTRAINED:
+            continue
+        for row in table.dataset_rows():
+            for column in table.columns:
+                before = class_accuracies(zero_shot_runs(tables, table, row, column))
+                after = class_accuracies([run for name, _, run in row.runs if name == column])
+                if before and before.keys() == after.keys():
+                    found.append(
+                        (table, row.name, column, {name: after[name] - before[name] for name in after})
+                    )
+    return found
+
+
+def zero_shot_runs(tables: Sequence[Table], table: Table, row: Row, column: str) -> list[Run]:
+    """The runs of zero-shot CLIP on the same classes; those of the single template before the ensemble's."""
+    for trainer in UNTRAINED:
+        for other in tables:
+            if other.key.trainer != trainer or other.key.kind != table.key.kind:
+                continue
+            same = table.key.kind == "few_shot"  # there the columns are shots, and it has none
+            runs = [
+                run
+                for place in other.rows
+                if place.name == row.name
+                for name, _, run in place.runs
+                if same or name == column
+            ]
+            if runs:
+                return runs
+    return []

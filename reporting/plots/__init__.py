@@ -1,0 +1,63 @@
+"""Pictures of the tables as PNG and SVG, readable in grey. Needs matplotlib, the extra `plots`."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from reporting.curves import class_changes
+from reporting.plots.accuracy import draw_bars, draw_few_shot, draw_scatter
+from reporting.plots.runs import draw_class_changes, draw_losses, loss_curves
+from reporting.plots.style import STYLE
+from reporting.tables import COLUMNS, Table
+
+
+def draw_all(tables: Sequence[Table], methods: Sequence[str]) -> dict[str, Figure]:
+    """Every picture for which there are runs, by file name.
+
+    Args:
+        tables: of `reporting.tables.make_tables`.
+        methods: published ones to draw beside.
+    """
+    figures: dict[str, Figure] = {}
+    with rc_context(STYLE):
+        for kind, columns in COLUMNS.items():
+            column = columns[-1]  # HM, or the only one
+            group = [table for table in tables if table.key.kind == kind]
+            if any(column in row.cells for table in group for row in table.rows):
+                figures[f"{kind}_{column.lower()}"] = draw_bars(group, methods, column)
+        base2new = [table for table in tables if table.key.kind == "base2new"]
+        if any("HM" in row.cells for table in base2new for row in table.rows):
+            figures["base2new_scatter"] = draw_scatter(base2new, methods)
+        few_shot = [table for table in tables if table.key.kind == "few_shot"]
+        if any(len(table.columns) > 1 for table in few_shot):
+            figures["few_shot"] = draw_few_shot(few_shot)
+        if curves := loss_curves(tables):
+            figures["training"] = draw_losses(curves)
+        grouped = defaultdict(list)
+        for table, dataset, column, changes in class_changes(tables):
+            name = f"classes_{table.key.kind}_{table.method}_{dataset}"
+            grouped[name, id(table)].append((table, dataset, column, changes))
+        for (name, _), panels in grouped.items():
+            figures[unused(name, figures)] = draw_class_changes(panels)
+    return figures
+
+
+def unused(name: str, taken: dict[str, Figure]) -> str:
+    """The name as a file name, with a number if it is taken."""
+    name = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)
+    return name if name not in taken else unused(f"{name}_{len(taken)}", taken)
+
+
+def save(figures: dict[str, Figure], folder: Path) -> list[Path]:
+    """Writes each picture as PNG and as SVG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    with rc_context(STYLE):
+        for name, figure in figures.items():
+            for suffix, more in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
+                paths.append(folder / f"{name}.{suffix}")
+                figure.savefig(paths[-1], bbox_inches="tight", **more)
+    return paths

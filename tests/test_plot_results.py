@@ -1,0 +1,217 @@
+"""Pictures of runs, and the page: complete in itself, and shown by a browser."""
+
+import base64
+import io
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib", minversion="3.8", reason="pictures need matplotlib (the extra plots)")
+
+import plot_results
+from reporting import plots
+from reporting.curves import class_changes, losses
+from reporting.layout import find_places
+from reporting.plots.accuracy import draw_bars, draw_few_shot
+from reporting.plots.runs import draw_class_changes, loss_curves
+from reporting.read import Run
+from reporting.tables import make_tables
+from tests.result_trees import experiment, steps, write_log, write_protocols, write_results
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PICTURES = {
+    "base2new_hm",
+    "base2new_scatter",
+    "cross_dataset_accuracy",
+    "domain_generalization_accuracy",
+    "few_shot",
+    "training",
+    "classes_base2new_HeBA_base2new_dtd",
+}
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory) -> Path:
+    """Runs of all protocols on two data sets."""
+    output = tmp_path_factory.mktemp("runs") / "output"
+    write_protocols(output, ["dtd", "eurosat"], seeds=2)
+    return output
+
+
+@pytest.fixture(scope="module")
+def report(output, tmp_path_factory) -> tuple[Path, Path]:
+    """The folder of pictures and the page that the command line writes."""
+    folder = tmp_path_factory.mktemp("report")
+    argv = [str(output), "--out", str(folder / "plots"), "--html", str(folder / "report.html")]
+    assert plot_results.main(argv) == 0
+    return folder / "plots", folder / "report.html"
+
+
+def tables_of(output: Path) -> list:
+    return make_tables(find_places([output])[0])
+
+
+def test_each_picture_is_written_as_png_and_svg(report):
+    names = {path.name for path in report[0].iterdir()}
+    every = PICTURES | {"classes_base2new_HeBA_base2new_eurosat"}
+    assert names == {f"{name}.{suffix}" for name in every for suffix in ("png", "svg")}
+
+
+def test_bars_have_the_tables_heights_and_differ_in_grey(output):
+    tables = [table for table in tables_of(output) if table.key.kind == "base2new"]
+    axes = draw_bars(tables, ["MaPLe"], "HM").axes[0]
+    heights = [[bar.get_height() for bar in group] for group in axes.containers if hasattr(group, "patches")]
+    ours = [[row.cells["HM"].mean for row in table.rows] for table in tables]
+    assert heights[:2] == ours
+    assert heights[2][:2] == [68.16, 82.35]  # MaPLe's HM on DTD and EuroSAT
+    hatches = [group[0].get_hatch() for group in axes.containers if hasattr(group, "patches")]
+    assert len(set(hatches)) == 3
+    greys = {tuple(group[0].get_facecolor()) for group in axes.containers if hasattr(group, "patches")}
+    lightness = sorted(0.299 * r + 0.587 * g + 0.114 * b for r, g, b, _ in greys)
+    assert min(b - a for a, b in zip(lightness, lightness[1:], strict=False)) > 0.1
+
+
+def test_few_shot_curves_have_the_tables_points(output):
+    tables = [table for table in tables_of(output) if table.key.kind == "few_shot"]
+    panels = {panel.get_title(): panel for panel in draw_few_shot(tables).axes}
+    assert list(panels) == ["Average", "dtd", "eurosat"]
+    line = panels["dtd"].containers[0].lines[0]
+    assert list(line.get_xdata()) == [1, 3, 5]  # 1, 4 and 16 shots, evenly; zero-shot stands at 0
+    (row,) = (row for row in tables[0].rows if row.name == "dtd")
+    assert list(line.get_ydata()) == [row.cells[name].mean for name in ("1 shot", "4 shots", "16 shots")]
+
+
+def test_losses_are_the_means_of_the_epochs_from_all_logs(tmp_path):
+    cut = "epoch [3/5] batch [1/6] time 0.2 (0.2) data 0.0 (0.0) loss 9.0 (9.0) lr 7.5000e-03 eta 0:00:03\n"
+    write_log(tmp_path / "log.txt", steps(2) + cut)
+    write_log(tmp_path / "log.txt-2026-01-02-00-00-00", steps(5, first=3))
+    assert losses(Run(tmp_path)) == {1: 2.0, 2: 1.0, 3: 0.6667, 4: 0.5, 5: 0.4}
+
+
+def test_losses_of_published_logs_are_read(assets):
+    for trainer in ("HeBA", "LwEIB"):
+        curves = loss_curves(tables_of(assets / "real/logs" / trainer / "output"))
+        assert list(curves) == ["caltech101, base classes", "oxford_pets, base classes"]
+        for lines in curves.values():
+            assert [label for label, _ in lines] == [f"{trainer} base2new"]
+            assert [list(seed) for seed in lines[0][1]] == [[1, 2]] * 3
+
+
+def test_class_changes_are_against_zero_shot_on_the_same_classes(tmp_path):
+    for half, before, after in (("train_base", (4, 5), (8, 5)), ("test_new", (10, 10), (9, 5))):
+        for trainer, hits in (("ZeroshotCLIP", before), ("HeBA", after)):
+            classes = [
+                {"label": n, "classname": name, "correct": correct, "total": 10}
+                for n, (name, correct) in enumerate(zip(("ant", "bee"), hits, strict=True))
+            ]
+            folder = tmp_path / experiment(half, "dtd", trainer) / "seed1"
+            write_results(
+                folder, 1.0, per_class=classes, **({"eval_only": True} if trainer != "HeBA" else {})
+            )
+    found = class_changes(tables_of(tmp_path))
+    assert [(dataset, column, changes) for _, dataset, column, changes in found] == [
+        ("dtd", "Base", {"ant": 40, "bee": 0}),
+        ("dtd", "Novel", {"ant": -10, "bee": -50}),
+    ]
+    figure = draw_class_changes(found)
+    assert figure.axes[0].get_title() == "Base: 1 better, 0 worse of 2"
+    bars = figure.axes[1].patches
+    assert [bar.get_width() for bar in bars] == [-50, -10]
+    assert {bar.get_hatch() for bar in bars} == {"////"}
+
+
+def test_the_same_runs_give_the_same_svg(output, tmp_path):
+    tables = [table for table in tables_of(output) if table.key.kind == "domain_generalization"]
+    for name in ("a", "b"):
+        plots.save(plots.draw_all(tables, ["MaPLe"]), tmp_path / name)
+    first = (tmp_path / "a/domain_generalization_accuracy.svg").read_bytes()
+    assert first == (tmp_path / "b/domain_generalization_accuracy.svg").read_bytes()
+
+
+class Links(HTMLParser):
+    """Whatever a page would load."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.found += [value for name, value in attrs if name in ("src", "href", "srcset", "data")]
+
+
+def test_the_page_loads_nothing_from_elsewhere(report):
+    page = report[1].read_text("utf-8")
+    links = Links(page).found
+    assert len(links) == len(PICTURES) + 1
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in links)
+    assert not re.search(r"@import|url\(|<script", page)
+    for link in links:
+        assert base64.b64decode(link.split(",")[1]).startswith(b"<?xml")
+
+
+def test_the_page_has_tables_and_exact_commands(report, output):
+    page = report[1].read_text("utf-8")
+    assert page.count("<table>") == 2 + 6  # overviews, then a table for each method and protocol
+    assert "python plot_results.py " in page
+    assert "python train.py --trainer HeBA DATASET.NUM_SHOTS 4" in page
+    assert str(output) in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on PATH: the page is not looked at")
+def test_chromium_shows_the_page_without_a_network(report, tmp_path):
+    from PIL import Image
+
+    look = "[...document.images].filter(image => image.complete && image.naturalWidth > 100).length"
+    script = f"<script>addEventListener('load', () => document.title = 'shown ' + {look})</script>"
+    page = tmp_path / "page.html"
+    page.write_text(report[1].read_text("utf-8") + script, "utf-8")
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+    ]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1600,6000"]
+    run = [*command, "--dump-dom", page.as_uri()]
+    dom = subprocess.run(run, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert f"<title>shown {len(PICTURES) + 1}</title>" in dom
+    run = [*command, f"--screenshot={tmp_path / 'page.png'}", page.as_uri()]
+    subprocess.run(run, capture_output=True, timeout=120, check=True)
+    picture = Image.open(io.BytesIO((tmp_path / "page.png").read_bytes())).convert("L")
+    assert picture.size == (1600, 6000)
+    dark = picture.point(lambda value: 255 * (value < 128))
+    left, top, right, bottom = dark.getbbox()
+    assert right - left > 1000  # the tables' width
+    assert bottom - top > 3000
+
+
+# What goes wrong.
+
+
+def fails(capsys: pytest.CaptureFixture, *argv: object) -> str:
+    """The one line of a call that must fail."""
+    assert plot_results.main([str(arg) for arg in argv]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+def test_mistakes_are_one_line(tmp_path, capsys, output):
+    assert fails(capsys, tmp_path / "nix") == f"error: no such directory: {tmp_path / 'nix'}\n"
+    assert fails(capsys, tmp_path).startswith("error: no finished run where the scripts put runs below ")
+    assert fails(capsys, output, "--vs", "x").startswith('error: --vs "x": no published numbers; known are ')
+    (tmp_path / "file").write_text("")
+    few = output / "base2new/train_base/dtd"
+    assert fails(capsys, few, "--out", tmp_path / "file/plots").startswith("error: cannot write: ")
+
+
+def test_without_matplotlib_the_way_to_it_is_told(output, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "reporting.plots", None)
+    monkeypatch.delattr("reporting.plots", raising=False)
+    assert "pip install" in fails(capsys, output)

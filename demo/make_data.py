@@ -1,6 +1,6 @@
 """Draws the demo's data sets in CoOp's layout: PNG files, split files, descriptions of the classes.
 
-    python demo/make_data.py --root data          # all of them: 10,480 pictures, 45 MB
+    python demo/make_data.py --root data          # all of them: 10,480 pictures, 84 MB
     python demo/make_data.py --root data demo     # one
     python demo/make_data.py --contact-sheet sheet.png    # a look at the four styles
 

@@ -174,7 +174,7 @@ def test_a_variant_without_classnames_says_that_it_needs_a_copy(tmp_path: Path) 
     make_files(tmp_path / "imagenet-rendition" / "imagenet-r", {"n01": ["a.jpg"]})
     with pytest.raises(
         FileNotFoundError,
-        match=r"imagenet-rendition/classnames.txt\" is missing .*copy.* prepare ImageNet ",
+        match=r"imagenet-rendition/classnames.txt\" is missing .*copy.*prepare ImageNet ",
     ):
         build_dataset(config(tmp_path, "ImageNetR"))
 

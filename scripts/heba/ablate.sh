@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The paper's ablations, base and novel, each below OUTPUT/ablation/<variant>; finished ones are skipped:
 #   bash scripts/heba/ablate.sh caltech101 1 [base2new] [-- KEY VALUE ...]
+#   VARIANTS="full no_slow_fast" bash scripts/heba/ablate.sh caltech101 1    only these
 #   python parse_test_res.py output/ablation
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 expect_args 2 3 "DATASET SEED [CONFIG]"
@@ -10,6 +11,10 @@ export DATA SHOTS PYTHON
 ROOT_OUTPUT=$OUTPUT
 FAILED=
 while read -r NAME KEYS; do
+    case " ${VARIANTS:-$NAME} " in
+        *" $NAME "*) ;;
+        *) continue ;;
+    esac
     echo "== $NAME: ${KEYS:-the published settings}"
     for SCRIPT in base2new_train.sh base2new_test.sh; do
         # shellcheck disable=SC2086  # KEYS are words of their own

@@ -164,7 +164,7 @@ def test_class_features_are_those_of_full_length_prompts_one_by_one(model: Custo
 
 def test_a_class_may_have_any_number_of_prompts() -> None:
     prompts = ClassPrompts.tokenize([["a"], ["b", "c", "d"], ["e", "f"]])
-    drawn = {tuple(prompts.draw(torch.tensor([1]))[0].tolist()) for _ in range(100)}
+    drawn = {tuple(prompts.draw(torch.tensor([1])).tokens.tolist()) for _ in range(100)}
     assert drawn == {tuple(row[:3].tolist()) for row in clip.tokenize(["b", "c", "d"])}
 
 

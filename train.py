@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainers.common.process import set_up_process
+
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
@@ -121,8 +123,7 @@ def one_line(error: Exception) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0 done, 2 a user's mistake, 130 interrupted."""
     args = parse_args(argv)
-    # Before torch is loaded: idle threads sleep. Spinning ones starve loader workers and other processes.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    set_up_process()
     original = os.environ.get("DASSL_PATH")
     if original and not (Path(original) / "dassl" / "__init__.py").is_file():
         print(

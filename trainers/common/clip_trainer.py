@@ -56,8 +56,12 @@ class ClipTrainer(TrainerX):
         logger.info("Loading CLIP (backbone: %s)", cfg.MODEL.BACKBONE.NAME)
         clip_model = self.precision.store(load_clip(cfg))
         check_image_size(cfg, clip_model)
+        self.assemble(clip_model, ClassPrompts.tokenize(self.class_prompts(self.dm.dataset.classnames)))
+
+    def assemble(self, clip_model: CLIP, prompts: ClassPrompts) -> None:
+        """Puts CLIP, adapters, prompts and the optimiser together."""
+        cfg = self.cfg
         logger.info("Building custom CLIP")
-        prompts = ClassPrompts.tokenize(self.class_prompts(self.dm.dataset.classnames))
         self.model = CustomCLIP(clip_model, prompts, self.build_adapters(clip_model))
         logger.info("Turning off gradients in both the image and the text encoder")
         freeze_backbone(self.model)

@@ -16,7 +16,11 @@ class LayerNorm(nn.LayerNorm):
     """Layer normalisation that computes half-precision input in float32 and returns the input's dtype."""
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        half = x.dtype in (torch.float16, torch.bfloat16)
+        if half and x.device.type == "cpu" and self.weight.dtype == torch.float32:
+            # computes in float32 too, without a wide copy that would be kept for the backward pass
+            return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+        wide = x.float() if half else x
         weight, bias = self.weight.to(wide.dtype), self.bias.to(wide.dtype)
         return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 

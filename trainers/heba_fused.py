@@ -36,24 +36,22 @@ class FusedBottleneck(torch.autograd.Function):
         z = F.linear(x, down)
         if mid is None:
             inner = z
-            hidden = F.gelu(inner)
         else:
             z = to_grid(z[:, 1:])
             inner = F.conv2d(z, mid, padding=mid.shape[-1] // 2, groups=len(mid))
-            hidden = F.pad(from_grid(F.gelu(inner)), (0, 0, 1, 0))
-        t = F.linear(hidden, up).add_(x)
+        t = F.linear(gelu_tokens(inner, mid is not None), up).add_(x)
         y, mean, rstd = torch.native_layer_norm(t, t.shape[-1:], weight, bias, eps)
         torch.add(x, y, alpha=scale, out=y)
         if mid is not None:
             y[:, 0] = x[:, 0]
             rstd[:, 0] = 0  # so that these tokens have no part in the gradient of the norm
-        ctx.save_for_backward(x, down, mid, up, weight, z, inner, hidden, t, mean, rstd)
+        ctx.save_for_backward(x, down, mid, up, weight, z, inner, t, mean, rstd)
         ctx.scale = scale
         return y
 
     @staticmethod
     def backward(ctx, grad: torch.Tensor):
-        x, down, mid, up, weight, z, inner, hidden, t, mean, rstd = ctx.saved_tensors
+        x, down, mid, up, weight, z, inner, t, mean, rstd = ctx.saved_tensors
         s, d, grad = ctx.scale, x.shape[-1], grad.contiguous()
         into_t, d_weight, _ = torch.ops.aten.native_layer_norm_backward(
             grad, t, (d,), mean, rstd, weight, None, (True, True, False)
@@ -64,6 +62,7 @@ class FusedBottleneck(torch.autograd.Function):
             .sum(0, dtype=torch.promote_types(grad.dtype, torch.float32))
         )
         flat = into_t.view(-1, d)
+        hidden = gelu_tokens(inner, mid is not None)  # quicker computed again than kept
         d_up = flat.t() @ hidden.reshape(-1, hidden.shape[-1])
         d_hidden = into_t @ up
         if mid is None:
@@ -83,6 +82,11 @@ class FusedBottleneck(torch.autograd.Function):
             d_x = torch.add(grad, into_t, alpha=s)
             d_x.view(-1, d).addmm_(d_z, down, alpha=s)
         return d_x, d_down, d_mid, d_up, d_weight, d_bias.to(weight.dtype), None, None
+
+
+def gelu_tokens(inner: torch.Tensor, image: bool) -> torch.Tensor:
+    """``GELU(inner)`` as tokens ``(…, h)``; those of an image's grid behind a class token of zeros."""
+    return F.pad(from_grid(F.gelu(inner)), (0, 0, 1, 0)) if image else F.gelu(inner)
 
 
 def to_grid(tokens: torch.Tensor) -> torch.Tensor:

@@ -81,10 +81,10 @@ class ClipTrainer(TrainerX):
     def step(self, loss: torch.Tensor) -> None:
         """One optimiser step, loss scaled in float16; the schedule moves after an epoch's last batch."""
         self.detect_anomaly(loss)
-        self.optim.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optim)
         self.scaler.update()
+        self.optim.zero_grad()  # now, so that gradients take no memory during the next forward pass
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
 

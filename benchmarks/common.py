@@ -161,11 +161,19 @@ def cpu_name() -> str:
     return names[0].split(":", 1)[1].strip() if names else platform.processor() or platform.machine()
 
 
-def parser(description: str | None, rounds: int = 5) -> argparse.ArgumentParser:
+def plain_parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
     """The flags that all scripts have."""
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
+    made.add_argument("--rounds", type=int, default=rounds, help="measured runs of each, in turn")
+    made.add_argument("--json", default="", help="file for the raw numbers")
+    return made
+
+
+def parser(description: str | None, rounds: int = 5) -> argparse.ArgumentParser:
+    """The flags of scripts that run CLIP."""
+    made = plain_parser(description, rounds)
     cuda = torch.cuda.is_available()
     made.add_argument("--device", default="cuda" if cuda else "cpu", choices=["cpu", "cuda"])
     made.add_argument("--backbone", default="ViT-B/16", help="shape of the random CLIP")
@@ -178,10 +186,8 @@ def parser(description: str | None, rounds: int = 5) -> argparse.ArgumentParser:
         default=["published", "amp", "bf16"] if cuda else ["published", "fp32", "bf16"],
         help="ratios are to the first",
     )
-    made.add_argument("--rounds", type=int, default=rounds, help="measured runs of each side, in turn")
     made.add_argument("--warm-up", type=int, default=1 if not cuda else 5, help="runs before them")
     made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--json", default="", help="file for the raw numbers")
     return made
 
 

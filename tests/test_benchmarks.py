@@ -10,8 +10,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.flops import SIZES
+from benchmarks.loader import make_images, training_loader
 from benchmarks.reference import PublishedHeBA
 from benchmarks.sides import Work, make
+from benchmarks.table1 import Rates, evaluation, protocols, read_datasets, training
 from tests.conftest import ROOT
 from tests.test_heba_goldens import close, fill, same_gradient, tiny_clip_weights
 
@@ -110,3 +112,36 @@ def test_a_script_prints_a_row_for_each_side() -> None:
     lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert [line.split("|")[2].strip() for line in lines] == ["side", "-" * 11, "published", "fp32"]
     assert lines[2].count("1.00x") == 2
+
+
+def test_the_projection_counts_steps_prompts_and_images() -> None:
+    """One second for everything: 16 shots of 24 classes are 24 steps an epoch."""
+    rates = Rates(few=1, many=1, prompt=1, image=1, load=1, start=1)
+    run = training(rates, classes=24, test=100)
+    assert run.parts == {
+        "training steps": 24 * 30,
+        "text features": 24 * 20,
+        "evaluating images": 100,
+        "waiting for images": 24 * 30 * 16 - 24 * 30,  # beside the steps
+        "starting": 1,
+    }
+    novel = evaluation(rates, classes=23, test=90, scales=2)
+    assert (novel.parts["text features"], novel.parts["evaluating images"]) == (2 * 23 * 20, 180)
+    slower = Rates(few=2, many=3.8, prompt=0, image=0, load=0, start=0)  # 0.025 s a prompt, 1.4 s for images
+    assert slower.step(50) == pytest.approx(1.4 + 50 * 0.025)
+    assert slower.step(500) == pytest.approx(1.4 + 96 * 0.025)
+    assert slower.step(16) == pytest.approx(1.4 + 16 * 0.025)
+
+
+def test_protocols_hold_the_runs_of_the_paper() -> None:
+    runs = protocols(Rates(1, 1, 1, 1, 1, 1), read_datasets())
+    counts = {name: len(made) for name, made in runs.items()}
+    assert counts == {"base-to-novel": 3 * 11 * 2, "cross-dataset": 3 * 11, "domain generalisation": 3 * 5}
+    assert sum(run.train for run in runs["base-to-novel"]) == 3 * 30 * 1098  # base classes of all sets
+
+
+def test_the_loader_reads_every_image_once(tmp_path: Path) -> None:
+    make_images(tmp_path, 6, (48, 32))
+    loader = training_loader(sorted(tmp_path.iterdir()), workers=0, batch=3)
+    paths = [path for batch in loader for path in batch["impath"]]
+    assert sorted(paths) == [str(path) for path in sorted(tmp_path.iterdir())]

@@ -41,7 +41,7 @@ class FusedBottleneck(torch.autograd.Function):
             inner = F.conv2d(z, mid, padding=mid.shape[-1] // 2, groups=len(mid))
         t = F.linear(gelu_tokens(inner, mid is not None), up).add_(x)
         y, mean, rstd = torch.native_layer_norm(t, t.shape[-1:], weight, bias, eps)
-        torch.add(x, y, alpha=scale, out=y)
+        y = torch.add(x, y, alpha=scale)
         if mid is not None:
             y[:, 0] = x[:, 0]
             rstd[:, 0] = 0  # so that these tokens have no part in the gradient of the norm

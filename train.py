@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainers.common.process import set_up_process
+
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
@@ -156,8 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     runs = split_runs(sys.argv[1:] if argv is None else argv)
     parsed = [parse_args(words) for words in runs]
     console = sys.stdout
-    # Before torch is loaded: idle threads sleep. Spinning ones starve loader workers and other processes.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    set_up_process()
     original = os.environ.get("DASSL_PATH")
     if original and not (Path(original) / "dassl" / "__init__.py").is_file():
         print(

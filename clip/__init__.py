@@ -13,7 +13,7 @@ from clip.clip import (
     load_state_dict,
     tokenize,
 )
-from clip.model import trim_to_longest
+from clip.layout import trim_to_longest
 from clip.weights import Weights
 
 __all__ = [

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 import clip
-from clip.model import CLIP, HEAD_WIDTH, LayerNorm, QuickGELU, build_model, trim_to_longest
+from clip.layout import trim_to_longest
+from clip.model import CLIP, HEAD_WIDTH, build_model
 from clip.resnet import ModifiedResNet
+from clip.transformer import LayerNorm, QuickGELU
 
 TEXTS = ["a photo of a cat.", "", "a centered satellite photo of annual crop land", "word " * 75]
 VIT = dict(

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from trainers.common.adapters import unreached
 from trainers.heba import Bottleneck, TextBottleneck, VisualBottleneck
 
 # The first choice of each is the published one.
@@ -33,6 +34,13 @@ class Variant(Bottleneck):
         u = self.update(x)
         return self.norm(x + u if self.norm_place == "residual" else u)
 
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        return unreached(x, *self.parameters()) if self.passes_by(x) else self.plain(x)
+
+    def passes_by(self, x: torch.Tensor) -> bool:
+        """Whether ``x`` is nothing but the class token."""
+        return isinstance(self, VisualBottleneck | DenseVariant) and x.shape[1] == 1
+
     def scaled_block(self, x: torch.Tensor) -> torch.Tensor:
         return self.scale * self.block(x) if self.true_gradient else super().scaled_block(x)
 
@@ -48,8 +56,8 @@ class ConvVariant(Variant, VisualBottleneck):
 class DenseVariant(Variant, TextBottleneck):
     """The dense adapter on image tokens; the class token passes by as it does in the convolutional one."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([x[:, :1], super().forward(x[:, 1:])], dim=1)
+    def plain(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x[:, :1], super().plain(x[:, 1:])], dim=1)
 
 
 def adapter_kinds(options: CfgNode) -> tuple[Callable[..., Bottleneck], Callable[..., Bottleneck]]:

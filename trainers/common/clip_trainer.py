@@ -57,9 +57,13 @@ class ClipTrainer(TrainerX):
         raise NotImplementedError
 
     def build_model(self) -> None:
-        cfg = self.cfg
         self.texts = self.class_prompts(self.dm.dataset.classnames)
-        self.model = self.build_clip(self.texts).to(self.device)
+        self.assemble(self.build_clip(self.texts))
+
+    def assemble(self, model: CustomCLIP) -> None:
+        """Puts the model on its device and gives it an optimiser."""
+        cfg = self.cfg
+        self.model = model.to(self.device)
         self.scaler = self.precision.grad_scaler(self.device)
         self.num_trainable = sum(weight.numel() for _, weight in adapter_weights(self.model))
         logger.info("Number of trainable parameters: %d", self.num_trainable)
@@ -78,10 +82,14 @@ class ClipTrainer(TrainerX):
         logger.info("Loading CLIP (backbone: %s)", cfg.MODEL.BACKBONE.NAME)
         clip_model = self.precision.store(load_clip(cfg))
         check_image_size(cfg, clip_model)
-        logger.info("Building custom CLIP")
         tokens = ClassPrompts.tokenize(prompts)
         warn_of_unlearned_words(clip_model, tokens)
-        model = CustomCLIP(clip_model, tokens, self.build_adapters(clip_model))
+        return self.attach(clip_model, tokens)
+
+    def attach(self, clip_model: CLIP, prompts: ClassPrompts) -> CustomCLIP:
+        """CLIP, frozen, with the method's adapters."""
+        logger.info("Building custom CLIP")
+        model = CustomCLIP(clip_model, prompts, self.build_adapters(clip_model))
         logger.info("Turning off gradients in both the image and the text encoder")
         freeze_backbone(model)
         return model
@@ -102,10 +110,10 @@ class ClipTrainer(TrainerX):
     def step(self, loss: torch.Tensor) -> None:
         """One optimiser step, loss scaled in float16; the schedule moves after an epoch's last batch."""
         self.detect_anomaly(loss)
-        self.optim.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optim)
         self.scaler.update()
+        self.optim.zero_grad()  # now, so that gradients take no memory during the next forward pass
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
 

@@ -12,6 +12,7 @@ from clip.clip import (
     load,
     load_state_dict,
     tokenize,
+    unlearned_words,
 )
 from clip.layout import trim_to_longest
 from clip.weights import Weights
@@ -27,4 +28,5 @@ __all__ = [
     "load_state_dict",
     "tokenize",
     "trim_to_longest",
+    "unlearned_words",
 ]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from clip.architecture import architecture
-from clip.download import OPENAI, download
+from clip.compact import unlearned_tokens
+from clip.download import OPENAI, REPOSITORY, download
 from clip.model import CLIP, build_model
 from clip.simple_tokenizer import END, START, SimpleTokenizer
 from clip.weights import Weights, read_weights
@@ -17,9 +18,17 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torchvision.transforms import Compose
 
-__all__ = ["available_models", "build_model", "input_resolution", "load", "load_state_dict", "tokenize"]
+__all__ = [
+    "available_models",
+    "build_model",
+    "input_resolution",
+    "load",
+    "load_state_dict",
+    "tokenize",
+    "unlearned_words",
+]
 
-# OpenAI's nine models: address of the file, whose folder is its SHA-256.
+# OpenAI's nine models, and the demo's: address of the file, whose folder is its SHA-256.
 _MODELS = {
     "RN50": f"{OPENAI}afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt",
     "RN101": f"{OPENAI}8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599/RN101.pt",
@@ -30,12 +39,14 @@ _MODELS = {
     "ViT-B/16": f"{OPENAI}5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/ViT-B-16.pt",
     "ViT-L/14": f"{OPENAI}b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt",
     "ViT-L/14@336px": f"{OPENAI}3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02/ViT-L-14-336px.pt",  # noqa: E501
+    "Demo-ViT/8": f"{REPOSITORY}demo/a2004d9d2e5fd0a3cdf5d3eae492768d4cc6c9f61d42cfe09d3e5079fe7bca07/demo-vit-8-quickgelu.pt",  # noqa: E501
 }
 _RESOLUTIONS = {
     "RN50x4": 288,
     "RN50x16": 384,
     "RN50x64": 448,
     "ViT-L/14@336px": 336,
+    "Demo-ViT/8": 48,  # noqa: E501
 }  # pixels; the others 224
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -45,8 +56,12 @@ _download = download  # the name that trainers of the family call
 
 
 def available_models() -> list[str]:
-    """List the names that `load` fetches by itself."""
-    return list(_MODELS)
+    """List the names of OpenAI's models, which `load` fetches by itself.
+
+    It knows one more, "Demo-ViT/8", which comes with the repository. That one is no general model (it knows
+    the few words of `demo/`), so a program that runs all available models does not meet it.
+    """
+    return [name for name, address in _MODELS.items() if address.startswith(OPENAI)]
 
 
 def load(
@@ -60,7 +75,7 @@ def load(
     """Load a CLIP and the preprocessing of its images.
 
     Args:
-        name: one of `available_models()`, or a path to weights (formats: see `clip.weights`).
+        name: one of `available_models()`, "Demo-ViT/8", or a path to weights (formats: see `clip.weights`).
         device: where the model goes; by default the GPU if there is one. float32 on the CPU, else float16.
         jit: not supported; only there because OpenAI's function has it.
         download_root: folder for downloaded files; by default `$CLIP_CACHE`, else `~/.cache/clip`.
@@ -135,6 +150,18 @@ def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: boo
             tokens = [*tokens[: context_length - 1], end]
         row[: len(tokens)] = torch.tensor(tokens, dtype=torch.int)
     return result
+
+
+def unlearned_words(model: CLIP, tokens: torch.Tensor) -> list[str]:
+    """List the words, or pieces of words, that mean nothing to a CLIP because its file has no rows for them.
+
+    Args:
+        model: any CLIP; only one of a compact file (`clip.compact`) has such words.
+        tokens: what `tokenize` gave.
+    """
+    decode = _tokenizer().decode
+    unlearned = unlearned_tokens(model.token_embedding.weight, tokens)
+    return [decode([number]).strip() for number in unlearned.tolist()]
 
 
 @lru_cache(maxsize=1)

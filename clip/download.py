@@ -1,6 +1,7 @@
 """Fetching OpenAI's weight files: several sources, resumed after a cut, checked, safe side by side.
 
-The address carries the checksum: `https://host/clip/models/<SHA-256>/<file>`.
+The address carries the checksum: `https://host/clip/models/<SHA-256>/<file>`. A file that comes with the
+repository has one too, `repository:<folder>/<SHA-256>/<file>`, and is only checked.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ except ImportError:  # Windows
 logger = logging.getLogger(__name__)
 
 OPENAI = "https://openaipublic.azureedge.net/clip/models/"
+REPOSITORY = "repository:"  # start of the address of a file that lies in this repository
 # Other hosts of the same files, in the order in which they are tried: {start of an address: replacements}.
 MIRRORS: dict[str, tuple[str, ...]] = {OPENAI: ("https://openaipublic.blob.core.windows.net/clip/models/",)}
 ATTEMPTS = 10  # connections to one source, as long as each of them brings bytes
@@ -43,13 +45,16 @@ def download(url: str, root: str | Path | None = None) -> str:
         root: folder of the file; by default `$CLIP_CACHE`, else `~/.cache/clip`.
 
     Raises:
-        ValueError: the address carries no SHA-256.
+        ValueError: the address carries no SHA-256, or a file of the repository has another one.
         OSError: no source delivered the file; says each reason, and where to put the file by hand.
     """
-    address = re.fullmatch(r".*/([0-9a-f]{64})/([^/]+)", url)
+    address = re.fullmatch(r"(.*)/([0-9a-f]{64})/([^/]+)", url)
     if not address:
         raise ValueError(f"{url}: no address of the form https://host/folder/<SHA-256>/<file>")
-    sha256, name = address.groups()
+    folder, sha256, name = address.groups()
+    if folder.startswith(REPOSITORY):
+        root = Path(__file__).resolve().parents[1]
+        return str(_checked(root / folder.removeprefix(REPOSITORY) / name, sha256))
     target = Path(root or os.environ.get("CLIP_CACHE") or "~/.cache/clip").expanduser() / name
     if _is_verified(target, sha256):
         return str(target)
@@ -65,6 +70,19 @@ def download(url: str, root: str | Path | None = None) -> str:
                 logger.warning("%s has another SHA-256 than %s: it will be replaced", target, sha256)
             _fetch_from_any(_sources(url), part, target, sha256)
     return str(target)
+
+
+def _checked(path: Path, sha256: str) -> Path:
+    """Return a file that comes with the repository, if it is what it should be."""
+    if not path.is_file():
+        raise FileNotFoundError(f'"{path}" is missing; get it back with: git checkout -- "{path}"')
+    found = _sha256(path)
+    if found != sha256:
+        raise ValueError(
+            f'"{path}" has SHA-256 {found} instead of {sha256}: it is damaged or was changed; '
+            f'restore it with: git checkout -- "{path}" (weights of your own are loaded by their path)'
+        )
+    return path
 
 
 def _sources(url: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 Formats: OpenAI's TorchScript archives; state dicts of `torch.save`, plain or under the key "state_dict", with
 or without "module." prefixes; safetensors. Names: OpenAI's, or those of open_clip, whose CustomTextCLIP keeps
-the text tower under "text.". Hugging Face transformers' names are recognised and refused.
+the text tower under "text.". Hugging Face transformers' names are recognised and refused. Rows of the text
+tower's tables may be left out (`clip.compact`).
 """
 
 import json
@@ -19,6 +20,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from clip.architecture import architecture
+from clip.compact import expand, is_compact
 
 OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")  # numbers beside the tensors
 OPENAI_FILES = (
@@ -127,8 +129,11 @@ def quick_gelu_by_name(path: Path) -> bool | None:
 def normalise(state_dict: Mapping[str, Any], source: str = "state dict") -> dict[str, Tensor]:
     """Return the tensors under OpenAI's names, without wrappers, prefixes, masks and OpenAI's extra numbers.
 
+    Rows that a compact file leaves out are filled.
+
     Raises:
-        ValueError: a value is no tensor, or the names are those of Hugging Face transformers.
+        ValueError: a value is no tensor, the names are those of Hugging Face transformers, or the tables of a
+            compact file do not fit.
     """
     tensors = {name: t for name, t in _unwrap(state_dict, source).items() if name not in OPENAI_EXTRAS}
     for name, tensor in tensors.items():
@@ -145,7 +150,7 @@ def normalise(state_dict: Mapping[str, Any], source: str = "state dict") -> dict
         tensors["text.text_projection"] = tensors.pop("text.text_projection.weight").t()
     tensors = {_without_text_prefix(name): tensor for name, tensor in tensors.items()}
     tensors.pop("attn_mask", None)  # a buffer of old open_clip files
-    return tensors
+    return expand(tensors, source) if is_compact(tensors) else tensors
 
 
 def _file_kind(path: Path) -> str:

@@ -129,7 +129,8 @@ def test_commands_of_the_readme_exist_and_parse(line: str) -> None:
         if words[1].startswith("scripts/heba/base2new") or words[1].startswith("scripts/zsclip"):
             assert (ROOT / "configs" / "datasets" / f"{words[2]}.yaml").is_file()
     elif words[0] == "python":
-        assert (ROOT / words[1]).is_file()
+        called = words[1:3] if words[1] == "-m" else words[1:2]
+        assert (ROOT / (called[-1].replace(".", "/") + ".py" if called[0] == "-m" else called[0])).is_file()
         if words[1] == "train.py":
             import train
 
@@ -138,8 +139,11 @@ def test_commands_of_the_readme_exist_and_parse(line: str) -> None:
                 assert not file or (ROOT / file).is_file()
             assert len(args.opts) % 2 == 0
         else:
-            help_text = parse("--help", cwd=ROOT).stdout
-            assert all(word in help_text for word in words[2:] if word.startswith("--"))
+            arguments = words[1 + len(called) :]
+            topic = arguments[:1] if called == ["reproduce.py"] else []
+            command = [sys.executable, *called, *topic, "--help"]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+            assert all(word in done.stdout for word in arguments if word.startswith("--"))
     else:
         assert words[0] in ("git", "cd", "gdown", "pip")
 

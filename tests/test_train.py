@@ -243,6 +243,9 @@ MISTAKES = {
     "scale": ([], ["TRAINER.HeBA.ADAPTER_SCALE", "big"], "TRAINER.HeBA.ADAPTER_SCALE"),
     "scale 0": ([], ["TRAINER.HeBA.ADAPTER_SCALE_BASE", "0"], "nothing to train"),
     "ratio": ([], ["TRAINER.HeBA.SLOW_FAST_RATIO", "2"], "TRAINER.HeBA.SLOW_FAST_RATIO"),
+    "ratio none": ([], ["TRAINER.HeBA.SLOW_FAST_RATIO", "None"], "TRAINER.HeBA.SLOW_FAST_RATIO is None"),
+    "kernel none": ([], ["TRAINER.HeBA.KERNEL", "None"], "TRAINER.HeBA.KERNEL is None"),
+    "negatives": ([], ["TRAINER.HeBA.NEG_SAMPLING_RATIO", "-3"], "TRAINER.HeBA.NEG_SAMPLING_RATIO is -3"),
     "smoothing": ([], ["TRAINER.HeBA.LABEL_SMOOTHING", "-1"], "TRAINER.HeBA.LABEL_SMOOTHING"),
     "epochs": ([], ["OPTIM.MAX_EPOCH", "0"], "OPTIM.MAX_EPOCH"),
     "split": ([], ["TEST.SPLIT", "train"], "TEST.SPLIT"),
@@ -473,3 +476,14 @@ def test_whole_numbers_are_taken_where_floats_belong(toy_data: Path, toy_flags: 
     cfg = setup_cfg(train.parse_args(command(toy_data, toy_data, opts)))
     assert cfg.TRAINER.HeBA.ADAPTER_SCALE_NOVEL == 0.0
     assert isinstance(cfg.OPTIM.LR, float)
+
+
+def test_none_takes_back_only_what_is_none_by_default(tmp_path: Path) -> None:
+    settings = tmp_path / "mine.yaml"
+    settings.write_text("MODEL: {BACKBONE: {NAME: ViT-B/16}}\nTRAINER: {HeBA: {ADAPTER_SCALE: 0.05}}\n")
+    arguments = ["--trainer", "HeBA", "--config-file", str(settings)]
+    options = setup_cfg(train.parse_args([*arguments, "TRAINER.HeBA.ADAPTER_SCALE", "None"])).TRAINER.HeBA
+    assert options.ADAPTER_SCALE is None
+    settings.write_text("TRAINER: {HeBA: {ADAPTER_SCALE_BASE: null}}\n")
+    with pytest.raises(ValueError, match=r"mine.yaml.*ADAPTER_SCALE_BASE is None; .* default is 0.025"):
+        setup_cfg(train.parse_args(arguments))

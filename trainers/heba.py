@@ -33,14 +33,15 @@ from trainers.heba_fused import FusedBottleneck
 
 logger = logging.getLogger(__name__)
 
-# Largest value of each option that must be a number from 0.
+# Smallest and largest value of each option that must be a number.
 LIMITS = {
-    "ADAPTER_SCALE_BASE": math.inf,
-    "ADAPTER_SCALE_NOVEL": math.inf,
-    "ADAPTER_SCALE": math.inf,
-    "ADAPTER_SCALE_FACTOR": math.inf,
-    "SLOW_FAST_RATIO": 1,
-    "LABEL_SMOOTHING": 1,
+    "ADAPTER_SCALE_BASE": (0, math.inf),
+    "ADAPTER_SCALE_NOVEL": (0, math.inf),
+    "ADAPTER_SCALE": (0, math.inf),  # or None
+    "ADAPTER_SCALE_FACTOR": (0, math.inf),
+    "SLOW_FAST_RATIO": (0, 1),
+    "NEG_SAMPLING_RATIO": (-1, math.inf),
+    "LABEL_SMOOTHING": (0, 1),
 }
 
 
@@ -69,7 +70,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     options.VISUAL_STREAM = "conv"  # conv; dense: the text adapter on image tokens too
     options.NORM = "residual"  # residual: LN(x + u) as published; update: LN(u); none: u alone
     options.INIT = "kaiming"  # up projection: kaiming (He normal, fan-out), zero, default (PyTorch's)
-    options.GRADIENT_RULE = "published"  # published: weights learn as if s were 1; true: they do not
+    options.GRADIENT_RULE = "published"  # published: weights learn as if s were 1; exact: they do not
 
 
 class Bottleneck(nn.Module):
@@ -215,10 +216,12 @@ def attach_adapters(
     if not 1 <= first <= last <= len(blocks):
         raise ValueError(
             f"TRAINER.HeBA.ADAPTER_START {first} and ADAPTER_END {last} do not fit the {name} encoder's "
-            f"{len(blocks)} blocks; set ADAPTER_END to {len(blocks)} or to -1 for each encoder's last"
+            f"{len(blocks)} blocks; they count from 1, and ADAPTER_END -1 is each encoder's last"
         )
 
     def adapter(width: int) -> Bottleneck:
+        if width < options.REDUCTION:
+            raise ValueError(f"TRAINER.HeBA.REDUCTION is {options.REDUCTION}; set it to at most {width}")
         return kind(width, int(width / options.REDUCTION), options.KERNEL)
 
     adapters = nn.ModuleDict()
@@ -246,10 +249,12 @@ class HeBA(ClipTrainer):
                 "or base"
             )
 
-        for key, most in LIMITS.items():
+        for key, (least, most) in LIMITS.items():
             value = self.options[key]
-            if value is not None and not (type(value) in (int, float) and 0 <= value <= most):
-                raise ValueError(f"TRAINER.HeBA.{key} is {value}; set it to a number from 0 to {most}")
+            if key == "ADAPTER_SCALE" and value is None:
+                continue
+            if type(value) not in (int, float) or not least <= value <= most:
+                raise ValueError(f"TRAINER.HeBA.{key} is {value}; set it to a number from {least} to {most}")
 
     def before_train(self) -> None:
         if self.model.adapter_learner.base_scale == 0:

@@ -16,7 +16,7 @@ CHOICES = {
     "VISUAL_STREAM": ("conv", "dense"),
     "NORM": ("residual", "update", "none"),
     "INIT": ("kaiming", "zero", "default"),
-    "GRADIENT_RULE": ("published", "true"),
+    "GRADIENT_RULE": ("published", "exact"),
 }
 
 
@@ -28,7 +28,7 @@ class Variant(Bottleneck):
     """
 
     norm_place = "residual"
-    true_gradient = False
+    exact_gradient = False
 
     def block(self, x: torch.Tensor) -> torch.Tensor:
         u = self.update(x)
@@ -42,7 +42,7 @@ class Variant(Bottleneck):
         return isinstance(self, VisualBottleneck | DenseVariant) and x.shape[1] == 1
 
     def scaled_block(self, x: torch.Tensor) -> torch.Tensor:
-        return self.scale * self.block(x) if self.true_gradient else super().scaled_block(x)
+        return self.scale * self.block(x) if self.exact_gradient else super().scaled_block(x)
 
 
 class TextVariant(Variant, TextBottleneck):
@@ -69,7 +69,7 @@ def adapter_kinds(options: CfgNode) -> tuple[Callable[..., Bottleneck], Callable
     for key, choices in CHOICES.items():
         if options[key] not in choices:
             raise ValueError(f'TRAINER.HeBA.{key} is "{options[key]}"; set it to one of {", ".join(choices)}')
-    if options.REDUCTION <= 0:
+    if not options.REDUCTION > 0:  # NaN neither
         raise ValueError(f"TRAINER.HeBA.REDUCTION is {options.REDUCTION}; set it above 0")
     if options.KERNEL < 1 or options.KERNEL % 2 == 0:
         raise ValueError(f"TRAINER.HeBA.KERNEL is {options.KERNEL}; set it to an odd number")
@@ -83,7 +83,7 @@ def varied(kind: type[Variant], options: CfgNode, width: int, hidden: int, kerne
     """One adapter with the norm, the initialisation and the gradient rule of the options."""
     adapter = kind(width, hidden, kernel)
     adapter.norm_place = options.NORM
-    adapter.true_gradient = options.GRADIENT_RULE == "true"
+    adapter.exact_gradient = options.GRADIENT_RULE == "exact"
     if options.NORM == "none":
         adapter.norm = nn.Identity()
     if options.INIT == "zero":

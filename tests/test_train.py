@@ -16,7 +16,7 @@ import train
 from tests.conftest import ROOT
 from trainers.common.config import setup_cfg
 from trainers.common.record import differing_settings, read_record
-from trainers.common.run_folder import alone_in
+from trainers.common.run_folder import alone_in, saved_traceback
 
 BASE2NEW = str(ROOT / "configs" / "trainers" / "HeBA" / "base2new.yaml")
 CALTECH101 = str(ROOT / "configs" / "datasets" / "caltech101.yaml")
@@ -356,6 +356,12 @@ def test_an_evaluation_does_not_go_into_a_training_folder(
     flags = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "last")
     assert train.main(command(toy_data, tmp_path, toy_flags, *flags)) == 2
     assert "holds a training run" in capsys.readouterr().err
+
+
+def test_a_traceback_with_a_lone_surrogate_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="image"), saved_traceback(tmp_path, (ValueError,)):
+        raise ValueError("image \udcff")
+    assert "image \\udcff" in (tmp_path / "traceback.txt").read_text()
 
 
 def test_a_second_process_stays_out_of_a_running_folder(

@@ -158,7 +158,7 @@ DERIVED = ("tk_prompts", "text_features_for_inference")
 
 
 def load_strictly(module: nn.Module, state_dict: dict[str, torch.Tensor], source: Path) -> None:
-    """Loads a state dict in which every tensor must be there, be expected and have the right shape."""
+    """Loads a state dict whose tensors must all be there, be expected, have the right shape and be finite."""
     expected = module.state_dict()
     given = {name: tensor for name, tensor in state_dict.items() if name not in DERIVED}
     problems = [f"missing {name}" for name in expected if name not in given]
@@ -168,6 +168,12 @@ def load_strictly(module: nn.Module, state_dict: dict[str, torch.Tensor], source
         for name, tensor in expected.items()
         if name in given and given[name].shape != tensor.shape
     ]
+    problems += [
+        f"{name} is of {tensor.dtype}"
+        for name, tensor in given.items()
+        if name in expected and expected[name].is_floating_point() and not tensor.is_floating_point()
+    ]
+    problems += [f"{name} holds NaN or infinity" for name in given if not given[name].isfinite().all()]
     if problems:
         shown = "; ".join(problems[:6]) + (f"; and {len(problems) - 6} more" if len(problems) > 6 else "")
         raise ValueError(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from yacs.config import CfgNode
 
 from dassl.utils import load_checkpoint
@@ -68,11 +69,19 @@ def check_model_dir(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 
 def recorded_in_checkpoint(args: argparse.Namespace) -> dict[str, Any] | None:
-    """The configuration that a checkpoint carries, as a record has it; None in checkpoints of other code."""
+    """The configuration that a checkpoint carries, as a record has it; None in checkpoints of other code.
+
+    Raises:
+        ValueError: what is there is no configuration.
+    """
     for path in evaluated_files(args):
         text = load_checkpoint(str(path)).get("cfg")
-        if text:
+        if not text:
+            continue
+        try:
             return {"config": settings(CfgNode.load_cfg(text))}
+        except (yaml.YAMLError, AssertionError, AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f'the configuration in "{path}" cannot be read; fetch the file again') from error
     return None
 
 
@@ -140,6 +149,8 @@ def saved_traceback(folder: Path, errors: tuple[type[Exception], ...]) -> Iterat
         yield
     except errors:
         with contextlib.suppress(OSError):
-            (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            (folder / "traceback.txt").write_text(
+                traceback.format_exc(), encoding="utf-8", errors="backslashreplace"
+            )
         raise
     (folder / "traceback.txt").unlink(missing_ok=True)

@@ -110,14 +110,14 @@ def build(cfg: Any, args: argparse.Namespace) -> Any:
     from dassl.utils import collect_env_info, set_random_seed, setup_logger
     from trainers.common.run_folder import check_model_dir
 
-    if args.eval_only and args.model_dir:
-        check_model_dir(cfg, args)
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
     setup_logger(cfg.OUTPUT_DIR)
     # Does nothing where Dassl has set up logging; the original Dassl prints, and has not.
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    if args.eval_only and args.model_dir:
+        check_model_dir(cfg, args)
     print_args(args, cfg)
     print(f"Collecting env info ...\n** System info **\n{collect_env_info()}\n")
     trainer = build_trainer(cfg)

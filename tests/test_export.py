@@ -147,6 +147,10 @@ def not_a_number(tensors: dict, metadata: dict) -> None:
     tensors["text_adapter.1.att_conv.up.weight"][3, 4] = float("nan")
 
 
+def rename(metadata: dict, trainer: str) -> None:
+    metadata["config"] = metadata["config"].replace("NAME: HeBA", f"NAME: {trainer}")
+
+
 CHANGES = [
     (drop, "missing text_adapter.1.att_conv.up.weight"),
     (add, "unexpected text_adapter.5.att_conv.up.weight"),
@@ -157,6 +161,15 @@ CHANGES = [
     (lambda tensors, metadata: metadata.update(format_version="99"), "format version 99"),
     (lambda tensors, metadata: metadata.pop("prompts"), "metadata .* are damaged .*prompts"),
     (lambda tensors, metadata: metadata.update(epoch="{"), "metadata .* are damaged"),
+    (lambda tensors, metadata: metadata.update(epoch='"x"'), "metadata .* are damaged .*epoch"),
+    (lambda tensors, metadata: metadata.update(classnames="5"), "metadata .* are damaged .*classnames"),
+    (lambda tensors, metadata: metadata.update(classnames='["a"]'), "metadata .* are damaged .*prompts"),
+    (lambda tensors, metadata: metadata.update(prompts="[[]]"), "metadata .* are damaged .*prompts"),
+    (lambda tensors, metadata: metadata.update(prompts='["a", 5]'), "metadata .* are damaged .*prompts"),
+    (lambda tensors, metadata: metadata.pop("backbone"), "metadata .* are damaged .*no backbone"),
+    (lambda tensors, metadata: metadata.update(config="[1]"), "metadata .* are damaged"),
+    (lambda tensors, metadata: rename(metadata, "ZeroshotCLIP"), 'trainer "ZeroshotCLIP", which has no'),
+    (lambda tensors, metadata: rename(metadata, "CoOpX"), 'trainer "CoOpX", which is none here'),
     (lambda tensors, metadata: metadata.update(config=": ["), "metadata .* are damaged"),
     (lambda tensors, metadata: metadata.update(config="TRAINER:\n  HeBA:\n    X: 1"), "key TRAINER.HeBA.X"),
     (lambda tensors, metadata: metadata.update(backbone_sha256="0" * 64), "trained on other weights"),

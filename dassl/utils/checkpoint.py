@@ -60,7 +60,7 @@ def load_checkpoint(fpath: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a whole checkpoint: dense tensors by name in ``state_dict``, and ``epoch``.
+        ValueError: the file is not a whole checkpoint: ``state_dict``, dense tensors by name, and ``epoch``.
     """
     checkpoint = read_dictionary(fpath)
     if not {"state_dict", "epoch"} <= checkpoint.keys():

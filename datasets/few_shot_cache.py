@@ -3,7 +3,7 @@
 CoOp and its descendants keep ``<data set>/split_fewshot/shot_<n>-seed_<s>.pkl``; whoever uses the same folder
 trains on the same images, so it is taken before our own draw. Nothing in such a file is executed. Ours is
 ``shot_<n>-seed_<s>.json`` beside it: paths below the image folder and the digest of the split they were drawn
-from. Both are lists to look up in the split at hand; a folder that may not be written to stays as it is.
+from; used if it is CoOp's draw, written anew if not. A folder that may not be written to stays as it is.
 """
 
 import contextlib

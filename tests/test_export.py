@@ -156,7 +156,10 @@ CHANGES = [
     (add, "unexpected text_adapter.5.att_conv.up.weight"),
     (bend, r"text_adapter.1.att_conv.up.weight has shape \(2, 3\) instead of \(128, 32\)"),
     (integers, "text_adapter.1.att_conv.up.weight is of torch.int32"),
-    (not_a_number, "text_adapter.1.att_conv.up.weight holds NaN or infinity"),
+    (
+        not_a_number,
+        "holds NaN or infinity, in 1 of its tensors, the first is text_adapter.1.att_conv.up.weight",
+    ),
     (lambda tensors, metadata: metadata.update(format="pt"), "is no adapter of this project"),
     (lambda tensors, metadata: metadata.update(format_version="99"), "format version 99"),
     (lambda tensors, metadata: metadata.pop("prompts"), "metadata .* are damaged .*prompts"),

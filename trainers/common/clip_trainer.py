@@ -173,12 +173,16 @@ def load_strictly(module: nn.Module, state_dict: dict[str, torch.Tensor], source
         for name, tensor in given.items()
         if name in expected and expected[name].is_floating_point() and not tensor.is_floating_point()
     ]
-    problems += [f"{name} holds NaN or infinity" for name in given if not given[name].isfinite().all()]
     if problems:
         shown = "; ".join(problems[:6]) + (f"; and {len(problems) - 6} more" if len(problems) > 6 else "")
         raise ValueError(
             f'"{source}" does not fit this configuration: {shown}; '
             "use the backbone and the adapter settings that it was trained with"
+        )
+    if bad := [name for name, tensor in given.items() if not tensor.isfinite().all()]:
+        raise ValueError(
+            f'"{source}" holds NaN or infinity, in {len(bad)} of its tensors, the first is {bad[0]}; '
+            "train again"
         )
     module.load_state_dict(given)
 

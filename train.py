@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainers.common.process import set_up_process
+
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
@@ -108,14 +110,14 @@ def build(cfg: Any, args: argparse.Namespace) -> Any:
     from dassl.utils import collect_env_info, set_random_seed, setup_logger
     from trainers.common.run_folder import check_model_dir
 
-    if args.eval_only and args.model_dir:
-        check_model_dir(cfg, args)
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
     setup_logger(cfg.OUTPUT_DIR)
     # Does nothing where Dassl has set up logging; the original Dassl prints, and has not.
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    if args.eval_only and args.model_dir:
+        check_model_dir(cfg, args)
     print_args(args, cfg)
     print(f"Collecting env info ...\n** System info **\n{collect_env_info()}\n")
     trainer = build_trainer(cfg)
@@ -156,8 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     runs = split_runs(sys.argv[1:] if argv is None else argv)
     parsed = [parse_args(words) for words in runs]
     console = sys.stdout
-    # Before torch is loaded: idle threads sleep. Spinning ones starve loader workers and other processes.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    set_up_process()
     original = os.environ.get("DASSL_PATH")
     if original and not (Path(original) / "dassl" / "__init__.py").is_file():
         print(

@@ -14,7 +14,7 @@ from clip.clip import (
     tokenize,
     unlearned_words,
 )
-from clip.model import trim_to_longest
+from clip.layout import trim_to_longest
 from clip.weights import Weights
 
 __all__ = [

@@ -9,7 +9,6 @@ learners of the CoOp family call it so; `Transformer.run` is the same without th
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -17,99 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip.architecture import architecture, check_image, check_tensors
+from clip.layout import ImageLayout, PackedText, end_of_text
 from clip.resnet import ModifiedResNet
+from clip.transformer import Attention, LayerNorm, Transformer
 from clip.weights import normalise
 
 HEAD_WIDTH = 64  # channels of one attention head, in all of OpenAI's models
-
-
-class LayerNorm(nn.LayerNorm):
-    """Layer normalisation that computes half-precision input in float32 and returns the input's dtype."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        weight, bias = self.weight.to(wide.dtype), self.bias.to(wide.dtype)
-        return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
-
-
-class QuickGELU(nn.Module):
-    """The sigmoid approximation of GELU, x * sigmoid(1.702 x), that OpenAI trained with."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention with the parameter names of `nn.MultiheadAttention`, on (B, N, D) tokens."""
-
-    def __init__(self, width: int, heads: int, causal: bool = False) -> None:
-        super().__init__()
-        if heads < 1 or width % heads:
-            raise ValueError(
-                f"attention of width {width} cannot have {heads} heads: take a divisor of the width"
-            )
-        self.heads = heads
-        self.causal = causal
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
-        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
-        self.out_proj = nn.Linear(width, width)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Set the initial values of `nn.MultiheadAttention`, which OpenAI's image tower keeps."""
-        nn.init.xavier_uniform_(self.in_proj_weight)
-        nn.init.zeros_(self.in_proj_bias)
-        nn.init.zeros_(self.out_proj.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, N, 3D)
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, N, D/H)
-        x = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        return self.out_proj(x.transpose(1, 2).flatten(2))  # (B, N, D)
-
-
-class ResidualAttentionBlock(nn.Module):
-    """One pre-norm transformer block on (B, N, D) tokens; children may be replaced by wrapping modules."""
-
-    def __init__(self, d_model: int, n_head: int, causal: bool = False, quick_gelu: bool = True) -> None:
-        super().__init__()
-        self.attn = Attention(d_model, n_head, causal)
-        self.ln_1 = LayerNorm(d_model)
-        self.mlp = nn.Sequential(
-            OrderedDict(
-                c_fc=nn.Linear(d_model, 4 * d_model),
-                gelu=QuickGELU() if quick_gelu else nn.GELU(),
-                c_proj=nn.Linear(4 * d_model, d_model),
-            )
-        )
-        self.ln_2 = LayerNorm(d_model)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
-        x = x + self.mlp(self.ln_2(x))
-        return x
-
-
-class Transformer(nn.Module):
-    """A stack of blocks; the causal mask of the text tower is inside."""
-
-    def __init__(
-        self, width: int, layers: int, heads: int, causal: bool = False, quick_gelu: bool = True
-    ) -> None:
-        super().__init__()
-        self.width = width
-        self.layers = layers
-        self.resblocks = nn.Sequential(
-            *(ResidualAttentionBlock(width, heads, causal, quick_gelu) for _ in range(layers))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Run OpenAI's layout, (N, B, D) to (N, B, D)."""
-        return self.run(x.transpose(0, 1)).transpose(0, 1)
-
-    def run(self, x: Tensor) -> Tensor:
-        """Run batch-first tokens, (B, N, D) to (B, N, D)."""
-        return self.resblocks(x)
 
 
 class VisionTransformer(nn.Module):
@@ -147,8 +59,8 @@ class VisionTransformer(nn.Module):
         return self.ln_pre(x)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.transformer.run(self.embed(image))
-        return self.ln_post(x[:, 0]) @ self.proj
+        x = self.transformer.run_to_leaving(self.embed(image), ImageLayout())
+        return self.ln_post(x) @ self.proj
 
 
 class CLIP(nn.Module):
@@ -234,11 +146,16 @@ class CLIP(nn.Module):
         """Embed images: (B, 3, R, R) to (B, E), not normalised."""
         return self.visual(image.to(self.dtype))
 
-    def encode_text(self, text: Tensor) -> Tensor:
+    def encode_text(self, text: Tensor | PackedText) -> Tensor:
         """Embed texts: token ids (B, L), any L up to the context length, to (B, E), not normalised.
 
-        The tower is causal, so cutting off what follows the end-of-text token changes nothing.
+        The tower is causal, so cutting off what follows the end-of-text token changes nothing, and packed
+        texts (`pack`) have the same features.
         """
+        if isinstance(text, PackedText):
+            x = self.token_embedding(text.tokens) + self.positional_embedding[text.positions]  # (T, D)
+            x = self.transformer.run_to_leaving(x.to(self.dtype), text)
+            return self.ln_final(x) @ self.text_projection
         length = text.shape[-1]
         if length > self.context_length:
             raise ValueError(
@@ -257,23 +174,6 @@ class CLIP(nn.Module):
         text_features = F.normalize(self.encode_text(text), dim=-1)
         logits = self.logit_scale.exp() * image_features @ text_features.t()
         return logits, logits.t()
-
-
-def end_of_text(tokens: Tensor) -> Tensor:
-    """Find the end-of-text token, which has the highest id: (..., L) to positions (...)."""
-    return tokens.argmax(dim=-1)
-
-
-def trim_to_longest(tokens: Tensor, extra: int = 0) -> Tensor:
-    """Cut a batch of texts after its longest one: (..., 77) to (..., L). Call it on host tensors.
-
-    Args:
-        tokens: token ids as `tokenize` gives them.
-        extra: positions to keep after the last end-of-text token, for modules that look ahead.
-    """
-    if tokens.numel() == 0:
-        return tokens
-    return tokens[..., : int(end_of_text(tokens).max()) + 1 + extra]
 
 
 def convert_weights(model: nn.Module) -> None:

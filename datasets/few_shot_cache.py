@@ -3,7 +3,7 @@
 CoOp and its descendants keep ``<data set>/split_fewshot/shot_<n>-seed_<s>.pkl``; whoever uses the same folder
 trains on the same images, so it is taken before our own draw. Nothing in such a file is executed. Ours is
 ``shot_<n>-seed_<s>.json`` beside it: paths below the image folder and the digest of the split they were drawn
-from. Both are lists to look up in the split at hand; a folder that may not be written to stays as it is.
+from; used if it is CoOp's draw, written anew if not. A folder that may not be written to stays as it is.
 """
 
 import contextlib
@@ -25,7 +25,12 @@ logger = logging.getLogger(__name__)
 
 Lists = tuple[list[Datum], list[Datum]]  # for training and for validation
 
-LARGEST = 64 << 20  # bytes; ImageNet's 16 shots take 2 MB
+Entry = tuple[str, int, str]  # path, label, class name
+
+COOPS = "the images that CoOp draws for this seed"
+LARGEST = 16 << 20  # bytes; ImageNet's 16 shots take 2 MB
+MOST_OPCODES = 2_000_000  # theirs are 400 thousand
+LONGEST_PATH = 4096  # characters
 # All that pickles of dictionaries, lists, strings, numbers and plain objects are made of (protocols 2 to 5).
 OPCODES = {
     *("PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
@@ -58,19 +63,16 @@ def kept_shots(stem: Path, image_dir: Path, split: Lists, drawn: Lists) -> Lists
             ) from error
         _say_which(theirs, kept, drawn)
         return kept
-    digest = split_digest(image_dir, split)
+    content = json_list(image_dir, split, drawn)
     try:
-        kept = find_all(read_json_list(ours, digest), image_dir, split, drawn)
+        check_json_list(ours, content)
+        logger.info("Few-shot list %s is used: %s", ours, COOPS)
     except FileNotFoundError:
-        kept = None
-    except (OSError, ValueError) as error:
-        logger.warning('few-shot list "%s" is not used: %s; drawn anew', ours, error)
-        kept = None
-    if kept is None:
-        write_json_list(ours, image_dir, digest, drawn)
-        return drawn
-    _say_which(ours, kept, drawn)
-    return kept
+        write_json_list(ours, content)
+    except (OSError, ValueError, RecursionError) as error:
+        logger.warning('few-shot list "%s" is not used: %s; drawn anew', ours, _first_line(error))
+        write_json_list(ours, content)
+    return drawn
 
 
 def split_digest(image_dir: Path, split: Lists) -> str:
@@ -83,19 +85,19 @@ def split_digest(image_dir: Path, split: Lists) -> str:
     return digest.hexdigest()
 
 
-def find_all(stored: dict[str, Any], image_dir: Path, split: Lists, drawn: Lists) -> Lists:
+def find_all(stored: dict[str, list[Entry]], image_dir: Path, split: Lists, drawn: Lists) -> Lists:
     """The split's own images that ``stored`` lists; of ``val``, where it has none, the drawn ones.
 
     Args:
-        stored: for ``train`` and perhaps ``val`` a list of ``(path, label, class name)``. Paths may be those
-            of another machine: the part below the image folder counts. None where the file does not tell.
+        stored: for ``train`` and perhaps ``val`` a list of path, label and class name. Paths may be those of
+            another machine: the part below the image folder counts.
         image_dir: folder that the paths of the split start from.
         split: the complete lists.
         drawn: CoOp's draw from them.
 
     Raises:
-        ValueError: an image, its label or its class name is not the split's, or a class has too many or too
-            few images for training.
+        ValueError: an image, its label or its class name is not the split's, it is listed twice, or a class
+            has too many or too few images for training or too many for validation.
     """
     found = []
     for name, part, draw in zip(("train", "val"), split, drawn, strict=True):
@@ -103,29 +105,43 @@ def find_all(stored: dict[str, Any], image_dir: Path, split: Lists, drawn: Lists
             found.append(draw)
             continue
         here = {_relative(item, image_dir): item for item in part}
-        found.append([_find(entry, here, name) for entry in stored[name]])
-    has, needs = (Counter(item.label for item in items) for items in (found[0], drawn[0]))
-    wrong = [label for label in has.keys() | needs.keys() if has[label] != needs[label]]
-    if wrong:
-        raise ValueError(
-            f"it has {has[wrong[0]]} training images of label {wrong[0]} instead of {needs[wrong[0]]}"
-        )
+        depth = max(path.count("/") for path in here) + 1
+        items = [_find(entry, here, depth, name) for entry in stored[name]]
+        if twice := _count(items, "impath") - _count(part, "impath"):
+            raise ValueError(f'it lists "{next(iter(twice))}" more than once')
+        has, needs = _count(items, "label"), _count(draw, "label")
+        for label in has.keys() | needs.keys():
+            if has[label] > needs[label] or (has[label] < needs[label] and name == "train"):
+                raise ValueError(f"it has {has[label]} {name} images of label {label}, not {needs[label]}")
+        found.append(items)
     return found[0], found[1]
 
 
-def _find(entry: tuple[str, int | None, str | None], here: dict[str, Datum], name: str) -> Datum:
+def _find(entry: Entry, here: dict[str, Datum], depth: int, name: str) -> Datum:
+    """The image of ``here`` whose path, of at most ``depth`` parts, is the longest end of the entry's."""
     path, label, classname = entry
-    parts = path.replace("\\", "/").split("/")
+    if len(path) > LONGEST_PATH:
+        raise ValueError(f'"{_short(path)}" is a path of {len(path):,} characters')
+    parts = path.replace("\\", "/").split("/")[-depth:]
     tails = ("/".join(parts[start:]) for start in range(len(parts)))  # the longest first
     item = next((here[tail] for tail in tails if tail in here), None)
     if item is None:
-        raise ValueError(f'"{path}" is not a {name} image of the split at hand')
-    if label is not None and (item.label, item.classname) != (label, classname):
+        raise ValueError(f'"{_short(path)}" is not a {name} image of the split at hand')
+    if (item.label, item.classname) != (label, classname):
         raise ValueError(
-            f'"{path}" is "{classname}" (label {label}) in it, but "{item.classname}" (label {item.label}) '
-            "in the split at hand"
+            f'"{_short(path)}" is "{_short(classname)}" (label {_short(str(label))}) in it, but '
+            f'"{item.classname}" (label {item.label}) in the split at hand'
         )
     return item
+
+
+def _count(items: list[Datum], attribute: str) -> Counter:
+    return Counter(getattr(item, attribute) for item in items)
+
+
+def _short(text: str) -> str:
+    """The end of a long text of a file, for a message."""
+    return text if len(text) <= 200 else f"…{text[-200:]}"
 
 
 def _relative(item: Datum, image_dir: Path) -> str:
@@ -135,36 +151,40 @@ def _relative(item: Datum, image_dir: Path) -> str:
 
 def _say_which(path: Path, kept: Lists, drawn: Lists) -> None:
     """One line that says where the images come from, and whether they are CoOp's for this seed."""
-    lists = [[item.impath for item in items] for items in (kept[0], drawn[0])]
-    other = len(set(lists[0]) - set(lists[1]))
-    what = "the images that CoOp draws for this seed"
-    if lists[0] != lists[1]:
-        what = f"not what CoOp draws for this seed: {other} of {len(lists[0])} training images are others"
-        what = what if other else "the images that CoOp draws for this seed, in another order"
+    train, coops = kept[0], drawn[0]
+    others = (_count(train, "impath") - _count(coops, "impath")).total()
+    what = COOPS
+    if others:
+        what = f"not what CoOp draws for this seed: {others} of {len(train)} training images are others"
+    elif [item.impath for item in train] != [item.impath for item in coops]:
+        what = f"{COOPS}, in another order"
     logger.info("Few-shot list %s is used: %s", path, what)
 
 
-def read_json_list(path: Path, digest: str) -> dict[str, Any]:
-    """Our own file, as ``find_all`` takes it.
+def json_list(image_dir: Path, split: Lists, drawn: Lists) -> dict[str, Any]:
+    """What our own file of a draw holds."""
+    train, val = ([_relative(item, image_dir) for item in items] for items in drawn)
+    return {"split_sha256": split_digest(image_dir, split), "train": train, "val": val}
+
+
+def check_json_list(path: Path, content: dict[str, Any]) -> None:
+    """Compares our own file with what it has to hold.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is damaged, or was drawn from another split than that of ``digest``.
+        ValueError: it is damaged, or was drawn from another split.
+        RecursionError: it is damaged.
     """
-    content = json.loads(path.read_text("utf-8"))
-    try:
-        if content["split_sha256"] != digest:
-            raise ValueError("it was drawn from another split")
-        return {name: [(str(file), None, None) for file in content[name]] for name in ("train", "val")}
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"it is damaged ({error!r})") from error
+    stored = json.loads(path.read_text("utf-8"))
+    if stored == content:
+        return
+    if isinstance(stored, dict) and stored.get("split_sha256") not in (None, content["split_sha256"]):
+        raise ValueError("it was drawn from another split")
+    raise ValueError("it is damaged, it does not list what CoOp draws for this seed")
 
 
-def write_json_list(path: Path, image_dir: Path, digest: str, lists: Lists) -> None:
+def write_json_list(path: Path, content: dict[str, Any]) -> None:
     """Writes our own file, whole or not at all; does nothing where the folder may not be written to."""
-    content: dict[str, Any] = {"split_sha256": digest}
-    for name, items in zip(("train", "val"), lists, strict=True):
-        content[name] = [_relative(item, image_dir) for item in items]
     with contextlib.suppress(OSError):
         folder = path.parent if path.parent.is_dir() else path.parent.parent
         if folder.stat().st_mode & 0o222:  # where it is marked read-only root could write, and should not
@@ -172,7 +192,7 @@ def write_json_list(path: Path, image_dir: Path, digest: str, lists: Lists) -> N
             storage.write((json.dumps(content, indent=0) + "\n").encode(), path, replace=True)
 
 
-def read_pickle(path: Path) -> dict[str, Any]:
+def read_pickle(path: Path) -> dict[str, list[Entry]]:
     """Another repository's file, as ``find_all`` takes it, read without executing anything from it.
 
     Raises:
@@ -192,10 +212,12 @@ def read_pickle(path: Path) -> dict[str, Any]:
 
 
 def _check_opcodes(data: bytes) -> None:
-    """Refuses a pickle that calls something, or that asks for more memory than it has content."""
+    """Refuses a pickle that calls something or takes more steps or memory than an image list."""
     for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name not in OPCODES:
             raise ValueError(f"operation {opcode.name}")
+        if number > MOST_OPCODES:
+            raise ValueError(f"more than {MOST_OPCODES:,} operations")
         if opcode.name in ("BINPUT", "LONG_BINPUT") and argument > number:
             raise ValueError(f"{opcode.name} of {argument}")
 
@@ -213,12 +235,12 @@ class _Unpickler(pickle.Unpickler):
         return self.stand_in
 
 
-def _entry(image: Any) -> tuple[str, int, str]:
+def _entry(image: Any) -> Entry:
     """Path, label and class name of a pickled ``Datum``."""
     values = vars(image)
     entry = values["_impath"], values["_label"], values["_classname"]
     if [type(value) for value in entry] != [str, int, str]:
-        raise ValueError(f"an image {entry!r}")
+        raise ValueError(f"an image of {', '.join(type(value).__name__ for value in entry)}")
     return entry
 
 

@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from clip.clip import PIXEL_MEAN, PIXEL_STD, tokenize  # noqa: E402
-from clip.model import CLIP, Attention, trim_to_longest  # noqa: E402
+from clip.layout import trim_to_longest  # noqa: E402
+from clip.model import CLIP  # noqa: E402
 from demo import world  # noqa: E402
 from demo.render import SIDE, STYLES, render  # noqa: E402
 
@@ -45,25 +46,6 @@ SHAPE = {
     "transformer_heads": 2,
     "transformer_layers": 3,
 }
-
-
-class PlainAttention(Attention):
-    """The same attention in single steps: on a CPU the fused kernel's backward pass takes twice as long."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, N, D/H)
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-        if self.causal:
-            scores = scores + torch.full_like(scores[0, 0], -math.inf).triu(1)
-        return self.out_proj((scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2))
-
-
-class SiluQuickGELU(nn.Module):
-    """QuickGELU by the fused SiLU: x sigmoid(1.702 x) = silu(1.702 x) / 1.702."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.silu(1.702 * x) / 1.702
 
 
 @dataclass(frozen=True)
@@ -105,7 +87,7 @@ def pretrain(recipe: Recipe, watch: int = 0) -> CLIP:
     """
     torch.manual_seed(recipe.seed)
     known = world_tokens()
-    model = quick(CLIP(vocab_size=len(known), **SHAPE))
+    model = CLIP(vocab_size=len(known), **SHAPE)
     optimiser = torch.optim.AdamW(_parameter_groups(model, recipe), betas=recipe.betas, eps=1e-6)
     pictures = pool_of_pictures(recipe)
     images = draw_all(pictures, np.random.default_rng([recipe.seed, 1]))
@@ -136,16 +118,6 @@ def pretrain(recipe: Recipe, watch: int = 0) -> CLIP:
         if watch and (step + 1) % watch == 0:
             tqdm.write(f"step {step + 1}: {json.dumps(zero_shot(model))}")
     return model.eval()
-
-
-def quick(model: CLIP) -> CLIP:
-    """Replace what is slow on a CPU by the same mathematics, in place; the state dict keeps its names."""
-    for tower in (model.transformer, model.visual.transformer):
-        for block in tower.resblocks:
-            plain = PlainAttention(tower.width, block.attn.heads, block.attn.causal)
-            plain.load_state_dict(block.attn.state_dict())
-            block.attn, block.mlp.gelu = plain, SiluQuickGELU()
-    return model
 
 
 def _parameter_groups(model: CLIP, recipe: Recipe) -> list[dict]:

@@ -217,7 +217,7 @@ def test_unknown_activation_is_an_error_unless_told(state: State, tmp_path: Path
         clip.load(path, device="cpu")
     sigmoid, _ = clip.load(path, device="cpu", quick_gelu=True)
     exact, _ = clip.load(path, device="cpu", quick_gelu=False)
-    assert isinstance(sigmoid.visual.transformer.resblocks[0].mlp.gelu, clip.model.QuickGELU)
+    assert isinstance(sigmoid.visual.transformer.resblocks[0].mlp.gelu, clip.transformer.QuickGELU)
     assert isinstance(exact.transformer.resblocks[0].mlp.gelu, torch.nn.GELU)
     assert not torch.equal(sigmoid.encode_text(clip.tokenize("a")), exact.encode_text(clip.tokenize("a")))
 

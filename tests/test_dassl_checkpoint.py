@@ -3,6 +3,7 @@
 import os
 import pickle
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dassl.utils import (
     atomic_write,
     load_checkpoint,
     load_pretrained_weights,
+    load_state_dict_strictly,
     resume_from_checkpoint,
     save_checkpoint,
 )
@@ -118,6 +120,59 @@ def test_missing_and_damaged_checkpoints_are_named(tmp_path: Path) -> None:
             load_checkpoint(str(path))
 
 
+OTHER_SHAPES = [
+    ([1, 2], "it holds a list, not a dictionary"),
+    (torch.zeros(2), "it holds a Tensor, not a dictionary"),
+    ({"epoch": 1}, "has state_dict and epoch: it holds epoch;"),
+    ({"state_dict": {}}, "has state_dict and epoch: it holds state_dict;"),
+    ({f"w{n}": torch.zeros(1) for n in range(9)}, "it holds w0, w1, w2, w3, w4, w5 and 3 more;"),
+    ({"state_dict": [1], "epoch": 1}, "has state_dict of type list and epoch of type int"),
+    ({"state_dict": {}, "epoch": "x"}, "has state_dict of type dict and epoch of type str"),
+    ({"state_dict": {"w": 3}, "epoch": 1}, r'"w" in "\S+" is no dense tensor \(int\)'),
+    ({"state_dict": {"w": torch.zeros(1, device="meta")}, "epoch": 1}, "is no dense tensor"),
+    ({"state_dict": {"w": torch.ones(2).to_sparse()}, "epoch": 1}, "is no dense tensor"),
+]
+
+
+@pytest.mark.parametrize(("content", "said"), OTHER_SHAPES)
+def test_a_checkpoint_of_another_shape_is_one_line_that_says_what_was_found(
+    tmp_path: Path, content: Any, said: str
+) -> None:
+    path = tmp_path / "model.pth.tar-3"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=said) as refused:
+        load_checkpoint(str(path))
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_no_checkpoint_is_told_without_torchs_advice_to_run_it(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth.tar-3"
+    torch.jit.save(torch.jit.script(nn.Identity()), path)
+    with pytest.raises(ValueError, match="not a checkpoint: it holds a (TorchScript|RecursiveScript)"):
+        load_checkpoint(str(path))
+    path.write_text("hello")
+    with pytest.raises(ValueError, match="not a checkpoint: it starts with b'hello'; delete it"):
+        load_checkpoint(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda w: w.int(), "1 of another kind: weight torch.int32 instead of torch.float32"),
+        (lambda w: w.to(torch.complex64), "1 of another kind: weight torch.complex64 instead of"),
+        (lambda w: w * float("nan"), "1 with NaN: weight"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused(change: Callable, said: str) -> None:
+    model = nn.Linear(2, 3)
+    before = model.weight.clone()
+    state = model.state_dict() | {"weight": change(model.weight.detach())}
+    with pytest.raises(ValueError, match=said):
+        load_state_dict_strictly(model, state, "file")
+    assert torch.equal(model.weight, before)
+
+
 class Scheduler:
     """Stands for the schedule object that Dassl pickles under warm-up."""
 
@@ -164,10 +219,10 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
     torch.save({"state_dict": {"weight": Evil()}}, "one.pth")
     with pytest.raises(ValueError, match="holds Python objects"):
         load_checkpoint("one.pth")
-    torch.save({"state_dict": {}, "extra": Evil()}, "two.pth")
-    assert load_checkpoint("two.pth") == {"state_dict": {}}
+    torch.save({"state_dict": {}, "epoch": 1, "extra": Evil()}, "two.pth")
+    assert load_checkpoint("two.pth") == {"state_dict": {}, "epoch": 1}
     Path("three.pth").write_bytes(pickle.dumps(Evil(), protocol=2))
-    with pytest.raises(ValueError, match="not a checkpoint"):
+    with pytest.raises(ValueError, match="not a checkpoint: it holds Python objects, which are not loaded;"):
         load_checkpoint("three.pth")
     assert not Path("evil-was-here").exists()
 
@@ -183,6 +238,6 @@ def test_pretrained_weights_load_where_they_fit(tmp_path: Path, caplog: pytest.L
     assert torch.equal(model.bias, bias)
     assert f"Successfully loaded pretrained weights from {path}" in caplog.messages
     assert "Layers discarded due to unmatched keys or size: ['bias']" in caplog.messages
-    torch.save({"nothing": torch.zeros(1)}, path)
+    torch.save({"nothing": torch.zeros(1), "weight": 3}, path)
     with pytest.warns(UserWarning, match=r"Cannot load .* \(check the key names manually\)"):
         load_pretrained_weights(model, path)

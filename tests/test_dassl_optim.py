@@ -166,3 +166,27 @@ def test_mistakes_are_named() -> None:
         build_lr_scheduler(optim, optim_cfg(LR_SCHEDULER="linear"))
     with pytest.raises(ValueError, match='WARMUP_TYPE is "cosine"'):
         build_lr_scheduler(optim, optim_cfg(WARMUP_TYPE="cosine"))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_the_fused_step_is_the_plain_one(name: str) -> None:
+    cfg = optim_cfg(NAME=name, LR=0.01, WEIGHT_DECAY=0.1)
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(7, 5))
+    copy = nn.Parameter(weight.detach().clone())
+    fused = build_optimizer([{"params": iter([weight]), "lr": 0.02}], cfg)
+    assert fused.defaults["fused"]
+    plain = build_optimizer([{"params": copy, "lr": 0.02}], cfg)
+    plain.param_groups[0]["fused"] = False
+    for _ in range(3):
+        weight.grad = torch.randn(7, 5)
+        copy.grad = weight.grad.clone()
+        fused.step()
+        plain.step()
+    torch.testing.assert_close(weight, copy)
+
+
+def test_an_optimiser_without_a_fused_kernel_takes_the_plain_step() -> None:
+    assert not build_optimizer(nn.Linear(1, 1), optim_cfg(NAME="rmsprop")).defaults.get("fused")
+    meta = nn.Linear(1, 1, device="meta")
+    assert not build_optimizer(meta, optim_cfg()).defaults["fused"]

@@ -218,12 +218,22 @@ def test_a_cut_off_resume_file_is_named_with_the_remedy(tmp_path: Path) -> None:
     trainer.save_resume()
     path = tmp_path / "resume.pth.tar"
     whole = path.read_bytes()
-    for content in (whole[:1000], b""):
-        path.write_bytes(content)
+    for content in (whole[:1000], b"", [1, 2], {"epoch": 1}):
+        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
         with pytest.raises(
             ValueError, match=r'^".*resume.pth.tar" .* is cut off .*: delete it to start anew$'
         ):
             toy_trainer(tmp_path, tmp_path).train()
+
+
+@pytest.mark.parametrize("text", ["::: [", "a word", 5])
+def test_a_resume_file_without_a_configuration_is_one_line(tmp_path: Path, text: Any) -> None:
+    trainer = toy_trainer(tmp_path, tmp_path)
+    trainer.save_resume()
+    path = tmp_path / "resume.pth.tar"
+    torch.save(torch.load(path, weights_only=True) | {"cfg": text}, path)
+    with pytest.raises(ValueError, match=r'the configuration in ".*resume.pth.tar" cannot be read: delete'):
+        toy_trainer(tmp_path, tmp_path).train()
 
 
 def test_configurations_differ_by_what_decides_the_result() -> None:

@@ -26,6 +26,7 @@ from trainers.common.custom_clip import CustomCLIP
 from trainers.common.export import FILE_NAME, load_adapter, read_adapter
 from trainers.common.precision import get_precision
 from trainers.common.prompts import ClassPrompts
+from trainers.common.run_folder import recorded_in_checkpoint
 from trainers.heba import AdapterLearner, HeBA
 
 
@@ -138,14 +139,40 @@ def bend(tensors: dict, metadata: dict) -> None:
     tensors["text_adapter.1.att_conv.up.weight"] = torch.zeros(2, 3)
 
 
+def integers(tensors: dict, metadata: dict) -> None:
+    tensors["text_adapter.1.att_conv.up.weight"] = tensors["text_adapter.1.att_conv.up.weight"].int()
+
+
+def not_a_number(tensors: dict, metadata: dict) -> None:
+    tensors["text_adapter.1.att_conv.up.weight"][3, 4] = float("nan")
+
+
+def rename(metadata: dict, trainer: str) -> None:
+    metadata["config"] = metadata["config"].replace("NAME: HeBA", f"NAME: {trainer}")
+
+
 CHANGES = [
     (drop, "missing text_adapter.1.att_conv.up.weight"),
     (add, "unexpected text_adapter.5.att_conv.up.weight"),
     (bend, r"text_adapter.1.att_conv.up.weight has shape \(2, 3\) instead of \(128, 32\)"),
+    (integers, "text_adapter.1.att_conv.up.weight is of torch.int32"),
+    (
+        not_a_number,
+        "holds NaN or infinity, in 1 of its tensors, the first is text_adapter.1.att_conv.up.weight",
+    ),
     (lambda tensors, metadata: metadata.update(format="pt"), "is no adapter of this project"),
     (lambda tensors, metadata: metadata.update(format_version="99"), "format version 99"),
     (lambda tensors, metadata: metadata.pop("prompts"), "metadata .* are damaged .*prompts"),
     (lambda tensors, metadata: metadata.update(epoch="{"), "metadata .* are damaged"),
+    (lambda tensors, metadata: metadata.update(epoch='"x"'), "metadata .* are damaged .*epoch"),
+    (lambda tensors, metadata: metadata.update(classnames="5"), "metadata .* are damaged .*classnames"),
+    (lambda tensors, metadata: metadata.update(classnames='["a"]'), "metadata .* are damaged .*prompts"),
+    (lambda tensors, metadata: metadata.update(prompts="[[]]"), "metadata .* are damaged .*prompts"),
+    (lambda tensors, metadata: metadata.update(prompts='["a", 5]'), "metadata .* are damaged .*prompts"),
+    (lambda tensors, metadata: metadata.pop("backbone"), "metadata .* are damaged .*no backbone"),
+    (lambda tensors, metadata: metadata.update(config="[1]"), "metadata .* are damaged"),
+    (lambda tensors, metadata: rename(metadata, "ZeroshotCLIP"), 'trainer "ZeroshotCLIP", which has no'),
+    (lambda tensors, metadata: rename(metadata, "CoOpX"), 'trainer "CoOpX", which is none here'),
     (lambda tensors, metadata: metadata.update(config=": ["), "metadata .* are damaged"),
     (lambda tensors, metadata: metadata.update(config="TRAINER:\n  HeBA:\n    X: 1"), "key TRAINER.HeBA.X"),
     (lambda tensors, metadata: metadata.update(backbone_sha256="0" * 64), "trained on other weights"),
@@ -238,7 +265,7 @@ def test_a_checkpoint_of_another_backbone_is_one_line(
     assert "use the backbone and the adapter settings that it was trained with" in line
 
 
-@pytest.mark.parametrize(("change", "said"), CHANGES[:3])
+@pytest.mark.parametrize(("change", "said"), CHANGES[:5])
 def test_a_checkpoint_that_does_not_fit_is_one_line(
     copy: Path,
     toy_data: Path,
@@ -277,6 +304,16 @@ def test_a_damaged_checkpoint_is_one_line(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert "model.pth.tar-2" in line
     assert "cut off or not a checkpoint" in line
+
+
+@pytest.mark.parametrize("text", ["::: [", "a word", 5])
+def test_a_checkpoint_whose_configuration_is_none_is_one_line(tmp_path: Path, text: object) -> None:
+    path = tmp_path / "adapter_learner" / "model.pth.tar-5"
+    path.parent.mkdir()
+    torch.save({"state_dict": {}, "epoch": 5, "cfg": text}, path)
+    args = train.parse_args(["--eval-only", "--model-dir", str(tmp_path), "--load-epoch", "5"])
+    with pytest.raises(ValueError, match=r'the configuration in ".*model.pth.tar-5" cannot be read'):
+        recorded_in_checkpoint(args)
 
 
 def test_a_published_checkpoint_gives_the_published_logits(tmp_path: Path) -> None:

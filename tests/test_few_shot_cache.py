@@ -150,6 +150,18 @@ def shortened(images: list[Any]) -> None:
     del images[0]
 
 
+def doubled(images: list[Any]) -> None:
+    images[0] = images[1]
+
+
+def lengthened(images: list[Any]) -> None:
+    images[0]._impath = "a/" * 3000 + images[0]._impath
+
+
+def buried(images: list[Any]) -> None:
+    images[0]._impath = "x" * 4000
+
+
 def worded(images: list[Any]) -> None:
     images[0]._label = "0"
 
@@ -160,7 +172,10 @@ def worded(images: list[Any]) -> None:
         (relabelled, r'"\S+" is "ant" \(label 1\) in it, but "ant" \(label 0\) in the split at hand'),
         (renamed, '"wasp"'),
         (unknown, 'image_9999.png" is not a train image of the split'),
-        (shortened, "3 training images of label 0 instead of 4"),
+        (shortened, "3 train images of label 0, not 4"),
+        (doubled, 'it lists "[^"]+image_[0-9]+.png" more than once'),
+        (lengthened, '"….{200}" is a path of [0-9,]+ characters'),
+        (buried, '"…x{200}" is not a train image of the split'),
         (worded, "not a pickle of image lists alone"),
     ],
 )
@@ -173,6 +188,18 @@ def test_a_pickle_that_contradicts_the_split_is_an_error(
     with pytest.raises(ValueError, match=rf"{NAME}.pkl.*{said}.*; move it away") as refused:
         opened(root)
     assert "\n" not in str(refused.value)
+
+
+def test_validation_lists_hold_no_more_than_coops(root: Path, datum: type) -> None:
+    drawn = opened(root)
+    lists = {"train": elsewhere(root, drawn.train_x, datum), "val": elsewhere(root, drawn.val, datum)}
+    stored(root, ".pkl").write_bytes(pickle.dumps(lists | {"val": lists["val"][1:]}))
+    assert paths(opened(root).val) == paths(drawn.val)[1:]
+    one_shot = stored(root, ".pkl", f"shot_1-seed_{SEED}")
+    lists["train"] = elsewhere(root, build_dataset(config(root, "Caltech101", 1, SEED)).train_x, datum)
+    one_shot.write_bytes(pickle.dumps(lists))
+    with pytest.raises(ValueError, match="it has 4 val images of label 0, not 1"):
+        build_dataset(config(root, "Caltech101", 1, SEED))
 
 
 def test_our_list_has_relative_paths_and_the_digest_of_its_split(root: Path) -> None:
@@ -188,15 +215,11 @@ def test_our_list_has_relative_paths_and_the_digest_of_its_split(root: Path) -> 
     assert [file.name for file in stored(moved, "").parent.iterdir()] == [f"{NAME}.json"]
 
 
-def test_our_list_is_what_is_used_until_the_split_changes(
-    root: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_our_list_is_used_until_the_split_changes(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    drawn, file = opened(root), stored(root, ".json")
+    opened(root)
+    file = stored(root, ".json")
     content = json.loads(file.read_text())
-    file.write_text(json.dumps(content | {"train": content["train"][::-1]}))
-    assert paths(opened(root).train_x) == paths(drawn.train_x)[::-1]
-    assert "in another order" in caplog.messages[-1]
     split_file = root / "caltech-101" / "split_zhou_Caltech101.json"
     split = json.loads(split_file.read_text())
     split["train"].reverse()
@@ -218,6 +241,12 @@ def test_our_list_is_what_is_used_until_the_split_changes(
         lambda content: json.dumps(content | {"train": 5}),
         lambda content: json.dumps(content | {"train": content["train"][1:]}),
         lambda content: json.dumps(content | {"train": ["../../etc/passwd", *content["train"][1:]]}),
+        lambda content: json.dumps(content | {"train": ["\ud800", *content["train"][1:]]}),
+        lambda content: json.dumps(content | {"train": content["train"][::-1]}),
+        lambda content: json.dumps(content | {"train": [content["train"][1], *content["train"][1:]]}),
+        lambda content: json.dumps(content | {"val": content["val"][1:]}),
+        lambda content: json.dumps({**content, "split_sha256": None}),
+        lambda content: "[" * 200_000,
     ],
 )
 def test_a_damaged_list_of_ours_is_drawn_anew(

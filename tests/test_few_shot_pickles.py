@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from datasets import few_shot_cache
 from datasets.few_shot_cache import read_pickle
 
 
@@ -56,6 +57,38 @@ def binary(text: str) -> bytes:
     return b"X" + struct.pack("<I", len(text)) + text.encode()
 
 
+def laughing() -> list:
+    """Small in a pickle, and 2 ** 60 words to print."""
+    inner: list = ["ha"]
+    for _ in range(60):
+        inner = [inner, inner]
+    return inner
+
+
+class Plain:
+    """A ``Datum`` to all who look at its name alone."""
+
+
+@pytest.mark.parametrize("path", [laughing(), b"\x80", 5])
+def test_an_image_whose_path_is_no_text_is_refused_by_its_type(tmp_path: Path, path: Any) -> None:
+    image = Plain()
+    vars(image).update(_impath=path, _label=0, _classname="ant")
+    data = pickle.dumps({"train": [image]}, protocol=2).replace(b"Plain\n", b"Datum\n")
+    (tmp_path / "a.pkl").write_bytes(data)
+    refused = "operation" if isinstance(path, bytes) else f"an image of {type(path).__name__}, int, str"
+    with pytest.raises(ValueError, match=refused):
+        read_pickle(tmp_path / "a.pkl")
+
+
+def test_a_pickle_of_more_steps_than_any_list_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few_shot_cache, "MOST_OPCODES", 1000)
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x04" + b"N" * 2000 + b".")
+    with pytest.raises(ValueError, match="more than 1,000 operations"):
+        read_pickle(tmp_path / "a.pkl")
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -86,6 +119,6 @@ def test_hand_made_and_damaged_pickles_are_refused_in_one_line(tmp_path: Path, d
 
 def test_a_pickle_larger_than_any_list_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "a.pkl").open("wb") as file:
-        file.truncate(100 << 20)
-    with pytest.raises(ValueError, match="it has 104,857,600 bytes"):
+        file.truncate(20 << 20)
+    with pytest.raises(ValueError, match="it has 20,971,520 bytes"):
         read_pickle(tmp_path / "a.pkl")

@@ -164,7 +164,7 @@ def test_class_features_are_those_of_full_length_prompts_one_by_one(model: Custo
 
 def test_a_class_may_have_any_number_of_prompts() -> None:
     prompts = ClassPrompts.tokenize([["a"], ["b", "c", "d"], ["e", "f"]])
-    drawn = {tuple(prompts.draw(torch.tensor([1]))[0].tolist()) for _ in range(100)}
+    drawn = {tuple(prompts.draw(torch.tensor([1])).tokens.tolist()) for _ in range(100)}
     assert drawn == {tuple(row[:3].tolist()) for row in clip.tokenize(["b", "c", "d"])}
 
 
@@ -252,3 +252,19 @@ def test_a_resnet_is_refused() -> None:
         backbone = CLIP(1024, 224, (3, 4, 6, 3), 64, None, 77, 49408, 512, 8, 12)
     with pytest.raises(ValueError, match="vision transformers"):
         AdapterLearner(options(), backbone)
+
+
+def test_class_features_do_not_depend_on_how_many_tokens_run_at_once(
+    model: CustomCLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.eval()
+    passes = []
+    encode = model.encode_text
+    monkeypatch.setattr(model, "encode_text", lambda packed: passes.append(packed) or encode(packed))
+    expected = model.text_features()
+    assert len(passes) == 1
+    monkeypatch.setattr("trainers.common.custom_clip.TOKENS_AT_ONCE", 20)
+    torch.testing.assert_close(model.text_features(), expected)
+    assert len(passes) > 3
+    assert sum(len(packed.ends) for packed in passes[1:]) == len(model.prompts.tokens)
+    assert all(len(packed.tokens) <= 20 + 77 for packed in passes[1:])

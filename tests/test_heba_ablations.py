@@ -1,12 +1,15 @@
 """Every key for ablations does what its comment says, and its default is the published adapter."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
+import train
 from clip.model import build_model
 from tests.test_heba import options
+from trainers.common.config import setup_cfg
 from trainers.heba import AdapterLearner, TextBottleneck, VisualBottleneck
 from trainers.heba_ablations import CHOICES, ConvVariant, TextVariant, adapter_kinds, varied
 
@@ -42,14 +45,14 @@ def test_defaults_are_the_published_adapters() -> None:
 @pytest.mark.parametrize(("published", "variant"), PAIRS)
 def test_variants_with_published_options_compute_the_same(published: type, variant: type) -> None:
     one, other = twins(published, variant, options())
-    assert torch.equal(one(tokens()), other(tokens()))
+    assert torch.equal(one.plain(tokens()), other(tokens()))
 
 
 @pytest.mark.parametrize(("published", "variant"), PAIRS)
-def test_true_gradient_is_the_published_one_times_the_scale_for_weights_alone(
+def test_exact_gradient_is_the_published_one_times_the_scale_for_weights_alone(
     published: type, variant: type
 ) -> None:
-    one, other = twins(published, variant, changed(GRADIENT_RULE="true"))
+    one, other = twins(published, variant, changed(GRADIENT_RULE="exact"))
     x, y = tokens(), tokens()
     weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     outputs = one(x), other(y)
@@ -122,7 +125,33 @@ def test_an_unknown_choice_is_refused(key: str) -> None:
         adapter_kinds(changed(**{key: "other"}))
 
 
-@pytest.mark.parametrize(("key", "value"), [("KERNEL", 4), ("KERNEL", 0), ("REDUCTION", 0.0)])
+@pytest.mark.parametrize(("key", "choice"), [(key, choice) for key in CHOICES for choice in CHOICES[key]])
+def test_every_choice_arrives_as_the_word_it_is(tmp_path: Path, key: str, choice: str) -> None:
+    """By the command line and by YAML, both of which turn some words into truth values and numbers."""
+    name = f"TRAINER.HeBA.{key}"
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"MODEL: {{BACKBONE: {{NAME: ViT-B/16}}}}\nTRAINER: {{HeBA: {{{key}: {choice}}}}}\n")
+    arguments = ["--trainer", "HeBA", "--config-file", str(file)]
+    for opts in ([], [name, choice]):
+        options = setup_cfg(train.parse_args([*arguments, *opts])).TRAINER.HeBA
+        assert options[key] == choice
+        adapter_kinds(options)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("KERNEL", 4), ("KERNEL", 0), ("REDUCTION", 0.0), ("REDUCTION", math.nan)]
+)
 def test_impossible_sizes_are_refused(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"TRAINER.HeBA.{key} is {value}"):
         adapter_kinds(changed(**{key: value}))
+
+
+def test_a_reduction_that_leaves_nothing_is_refused(tiny_clip_path: Path) -> None:
+    assert learner(tiny_clip_path, REDUCTION=128.0)
+    with pytest.raises(ValueError, match="TRAINER.HeBA.REDUCTION is 129.0; set it to at most 128"):
+        learner(tiny_clip_path, REDUCTION=129.0)
+
+
+def test_a_first_block_of_0_is_refused_with_what_helps(tiny_clip_path: Path) -> None:
+    with pytest.raises(ValueError, match="ADAPTER_START 0 .*; they count from 1"):
+        learner(tiny_clip_path, ADAPTER_START=0, ADAPTER_END=-1)

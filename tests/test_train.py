@@ -16,7 +16,7 @@ import train
 from tests.conftest import ROOT
 from trainers.common.config import setup_cfg
 from trainers.common.record import differing_settings, read_record
-from trainers.common.run_folder import alone_in
+from trainers.common.run_folder import alone_in, check_model_dir, saved_traceback
 
 BASE2NEW = str(ROOT / "configs" / "trainers" / "HeBA" / "base2new.yaml")
 CALTECH101 = str(ROOT / "configs" / "datasets" / "caltech101.yaml")
@@ -243,6 +243,9 @@ MISTAKES = {
     "scale": ([], ["TRAINER.HeBA.ADAPTER_SCALE", "big"], "TRAINER.HeBA.ADAPTER_SCALE"),
     "scale 0": ([], ["TRAINER.HeBA.ADAPTER_SCALE_BASE", "0"], "nothing to train"),
     "ratio": ([], ["TRAINER.HeBA.SLOW_FAST_RATIO", "2"], "TRAINER.HeBA.SLOW_FAST_RATIO"),
+    "ratio none": ([], ["TRAINER.HeBA.SLOW_FAST_RATIO", "None"], "TRAINER.HeBA.SLOW_FAST_RATIO is None"),
+    "kernel none": ([], ["TRAINER.HeBA.KERNEL", "None"], "TRAINER.HeBA.KERNEL is None"),
+    "negatives": ([], ["TRAINER.HeBA.NEG_SAMPLING_RATIO", "-3"], "TRAINER.HeBA.NEG_SAMPLING_RATIO is -3"),
     "smoothing": ([], ["TRAINER.HeBA.LABEL_SMOOTHING", "-1"], "TRAINER.HeBA.LABEL_SMOOTHING"),
     "epochs": ([], ["OPTIM.MAX_EPOCH", "0"], "OPTIM.MAX_EPOCH"),
     "split": ([], ["TEST.SPLIT", "train"], "TEST.SPLIT"),
@@ -353,6 +356,49 @@ def test_an_evaluation_does_not_go_into_a_training_folder(
     flags = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "last")
     assert train.main(command(toy_data, tmp_path, toy_flags, *flags)) == 2
     assert "holds a training run" in capsys.readouterr().err
+
+
+def test_a_traceback_with_a_lone_surrogate_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="image"), saved_traceback(tmp_path, (ValueError,)):
+        raise ValueError("image \udcff")
+    assert "image \\udcff" in (tmp_path / "traceback.txt").read_text()
+
+
+def test_a_backbone_of_other_weights_is_told_from_that_of_training(
+    toy_data: Path,
+    toy_flags: list[str],
+    tiny_clip_path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Of the same shape and under the same name, with results.json and without."""
+    clip = tmp_path / "clip.pt"
+    shutil.copy(tiny_clip_path, clip)
+    named = tmp_path / "mine.yaml"
+    named.write_text(f"MODEL: {{BACKBONE: {{NAME: {clip}}}}}\n")
+    trained, opts = tmp_path / "trained", [*toy_flags[2:], "OPTIM.MAX_EPOCH", "1", "TEST.NO_TEST", "True"]
+    training = command(toy_data, trained, opts, "--config-file", str(named))
+    done = subprocess.run(subprocess_command(training), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    args = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "1", "--config-file", str(named))
+    parsed = train.parse_args(command(toy_data, tmp_path / "out", opts, *args))
+    check_model_dir(setup_cfg(parsed), parsed)
+    weights = torch.load(clip, weights_only=True)
+    weights["visual.proj"] += 1
+    torch.save(weights, clip)
+    assert train.main(training) == 2
+    assert "other settings (the weights of the backbone)" in capsys.readouterr().err
+    for gone in (None, "results.json"):
+        if gone:
+            (trained / gone).unlink()
+        with pytest.raises(ValueError, match=r'trained on other weights than backbone ".*clip.pt" has'):
+            check_model_dir(setup_cfg(parsed), parsed)
+    parsed = train.parse_args(
+        command(toy_data, tmp_path / "out", [*opts, *("MODEL.BACKBONE.NAME", str(clip))], *args)
+    )
+    check_model_dir(setup_cfg(parsed), parsed)
+    assert "used because the command line names them" in caplog.text
 
 
 def test_a_second_process_stays_out_of_a_running_folder(
@@ -473,3 +519,14 @@ def test_whole_numbers_are_taken_where_floats_belong(toy_data: Path, toy_flags: 
     cfg = setup_cfg(train.parse_args(command(toy_data, toy_data, opts)))
     assert cfg.TRAINER.HeBA.ADAPTER_SCALE_NOVEL == 0.0
     assert isinstance(cfg.OPTIM.LR, float)
+
+
+def test_none_takes_back_only_what_is_none_by_default(tmp_path: Path) -> None:
+    settings = tmp_path / "mine.yaml"
+    settings.write_text("MODEL: {BACKBONE: {NAME: ViT-B/16}}\nTRAINER: {HeBA: {ADAPTER_SCALE: 0.05}}\n")
+    arguments = ["--trainer", "HeBA", "--config-file", str(settings)]
+    options = setup_cfg(train.parse_args([*arguments, "TRAINER.HeBA.ADAPTER_SCALE", "None"])).TRAINER.HeBA
+    assert options.ADAPTER_SCALE is None
+    settings.write_text("TRAINER: {HeBA: {ADAPTER_SCALE_BASE: null}}\n")
+    with pytest.raises(ValueError, match=r"mine.yaml.*ADAPTER_SCALE_BASE is None; .* default is 0.025"):
+        setup_cfg(train.parse_args(arguments))

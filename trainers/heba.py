@@ -25,21 +25,23 @@ from yacs.config import CfgNode
 
 from clip.model import CLIP, Transformer
 from dassl.engine import TRAINER_REGISTRY
-from trainers.common.adapters import Adapted, scale_gradient, scale_output
+from trainers.common.adapters import Adapted, scale_gradient, scale_output, unreached
 from trainers.common.clip_trainer import ClipTrainer
 from trainers.common.prompts import description_path, description_prompts, template_prompts
 from trainers.common.sampling import sample_classes
+from trainers.heba_fused import FusedBottleneck
 
 logger = logging.getLogger(__name__)
 
-# Largest value of each option that must be a number from 0.
+# Smallest and largest value of each option that must be a number.
 LIMITS = {
-    "ADAPTER_SCALE_BASE": math.inf,
-    "ADAPTER_SCALE_NOVEL": math.inf,
-    "ADAPTER_SCALE": math.inf,
-    "ADAPTER_SCALE_FACTOR": math.inf,
-    "SLOW_FAST_RATIO": 1,
-    "LABEL_SMOOTHING": 1,
+    "ADAPTER_SCALE_BASE": (0, math.inf),
+    "ADAPTER_SCALE_NOVEL": (0, math.inf),
+    "ADAPTER_SCALE": (0, math.inf),  # or None
+    "ADAPTER_SCALE_FACTOR": (0, math.inf),
+    "SLOW_FAST_RATIO": (0, 1),
+    "NEG_SAMPLING_RATIO": (-1, math.inf),
+    "LABEL_SMOOTHING": (0, 1),
 }
 
 
@@ -68,7 +70,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     options.VISUAL_STREAM = "conv"  # conv; dense: the text adapter on image tokens too
     options.NORM = "residual"  # residual: LN(x + u) as published; update: LN(u); none: u alone
     options.INIT = "kaiming"  # up projection: kaiming (He normal, fan-out), zero, default (PyTorch's)
-    options.GRADIENT_RULE = "published"  # published: weights learn as if s were 1; true: they do not
+    options.GRADIENT_RULE = "published"  # published: weights learn as if s were 1; exact: they do not
 
 
 class Bottleneck(nn.Module):
@@ -96,10 +98,28 @@ class Bottleneck(nn.Module):
         """``s * block(x)`` under the published gradient rule."""
         return scale_output(self.block(scale_gradient(x, self.scale)), self.scale)
 
+    def plain(self, x: torch.Tensor) -> torch.Tensor:
+        """``x + s * block(x)``, as it stands in the paper."""
+        return x + self.scaled_block(x)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.scale == 0:  # CLIP itself, bit for bit
             return x
-        return x + self.scaled_block(x)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        return self.compute(x)
+
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        """What ``plain`` gives, in the dtype of ``x`` and in fewer passes over memory."""
+        down, mid, up = (
+            self.down.weight.flatten(1),
+            getattr(self.mid, "weight", None),
+            self.up.weight.flatten(1),
+        )
+        weights = (down, mid, up, self.norm.weight, self.norm.bias)
+        weights = (None if weight is None else weight.to(x.dtype) for weight in weights)
+        with torch.autocast(x.device.type, enabled=False):
+            return FusedBottleneck.apply(x, *weights, self.norm.eps, self.scale)
 
 
 class TextBottleneck(Bottleneck):
@@ -129,8 +149,13 @@ class VisualBottleneck(Bottleneck):
         z = self.mid(z).permute(0, 2, 3, 1).reshape(B, N, -1)
         return F.linear(F.gelu(z), self.up.weight.flatten(1))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([x[:, :1], super().forward(x[:, 1:])], dim=1)
+    def plain(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x[:, :1], super().plain(x[:, 1:])], dim=1)
+
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] == 1:  # the class token alone, in the last block
+            return unreached(x, *self.parameters())
+        return super().compute(x)
 
 
 class AdapterLearner(nn.Module):
@@ -191,10 +216,12 @@ def attach_adapters(
     if not 1 <= first <= last <= len(blocks):
         raise ValueError(
             f"TRAINER.HeBA.ADAPTER_START {first} and ADAPTER_END {last} do not fit the {name} encoder's "
-            f"{len(blocks)} blocks; set ADAPTER_END to {len(blocks)} or to -1 for each encoder's last"
+            f"{len(blocks)} blocks; they count from 1, and ADAPTER_END -1 is each encoder's last"
         )
 
     def adapter(width: int) -> Bottleneck:
+        if width < options.REDUCTION:
+            raise ValueError(f"TRAINER.HeBA.REDUCTION is {options.REDUCTION}; set it to at most {width}")
         return kind(width, int(width / options.REDUCTION), options.KERNEL)
 
     adapters = nn.ModuleDict()
@@ -222,10 +249,12 @@ class HeBA(ClipTrainer):
                 "or base"
             )
 
-        for key, most in LIMITS.items():
+        for key, (least, most) in LIMITS.items():
             value = self.options[key]
-            if value is not None and not (type(value) in (int, float) and 0 <= value <= most):
-                raise ValueError(f"TRAINER.HeBA.{key} is {value}; set it to a number from 0 to {most}")
+            if key == "ADAPTER_SCALE" and value is None:
+                continue
+            if type(value) not in (int, float) or not least <= value <= most:
+                raise ValueError(f"TRAINER.HeBA.{key} is {value}; set it to a number from {least} to {most}")
 
     def before_train(self) -> None:
         if self.model.adapter_learner.base_scale == 0:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from trainers.common.adapters import unreached
 from trainers.heba import Bottleneck, TextBottleneck, VisualBottleneck
 
 # The first choice of each is the published one.
@@ -15,7 +16,7 @@ CHOICES = {
     "VISUAL_STREAM": ("conv", "dense"),
     "NORM": ("residual", "update", "none"),
     "INIT": ("kaiming", "zero", "default"),
-    "GRADIENT_RULE": ("published", "true"),
+    "GRADIENT_RULE": ("published", "exact"),
 }
 
 
@@ -27,14 +28,21 @@ class Variant(Bottleneck):
     """
 
     norm_place = "residual"
-    true_gradient = False
+    exact_gradient = False
 
     def block(self, x: torch.Tensor) -> torch.Tensor:
         u = self.update(x)
         return self.norm(x + u if self.norm_place == "residual" else u)
 
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        return unreached(x, *self.parameters()) if self.passes_by(x) else self.plain(x)
+
+    def passes_by(self, x: torch.Tensor) -> bool:
+        """Whether ``x`` is nothing but the class token."""
+        return isinstance(self, VisualBottleneck | DenseVariant) and x.shape[1] == 1
+
     def scaled_block(self, x: torch.Tensor) -> torch.Tensor:
-        return self.scale * self.block(x) if self.true_gradient else super().scaled_block(x)
+        return self.scale * self.block(x) if self.exact_gradient else super().scaled_block(x)
 
 
 class TextVariant(Variant, TextBottleneck):
@@ -48,8 +56,8 @@ class ConvVariant(Variant, VisualBottleneck):
 class DenseVariant(Variant, TextBottleneck):
     """The dense adapter on image tokens; the class token passes by as it does in the convolutional one."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([x[:, :1], super().forward(x[:, 1:])], dim=1)
+    def plain(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x[:, :1], super().plain(x[:, 1:])], dim=1)
 
 
 def adapter_kinds(options: CfgNode) -> tuple[Callable[..., Bottleneck], Callable[..., Bottleneck]]:
@@ -61,7 +69,7 @@ def adapter_kinds(options: CfgNode) -> tuple[Callable[..., Bottleneck], Callable
     for key, choices in CHOICES.items():
         if options[key] not in choices:
             raise ValueError(f'TRAINER.HeBA.{key} is "{options[key]}"; set it to one of {", ".join(choices)}')
-    if options.REDUCTION <= 0:
+    if not options.REDUCTION > 0:  # NaN neither
         raise ValueError(f"TRAINER.HeBA.REDUCTION is {options.REDUCTION}; set it above 0")
     if options.KERNEL < 1 or options.KERNEL % 2 == 0:
         raise ValueError(f"TRAINER.HeBA.KERNEL is {options.KERNEL}; set it to an odd number")
@@ -75,7 +83,7 @@ def varied(kind: type[Variant], options: CfgNode, width: int, hidden: int, kerne
     """One adapter with the norm, the initialisation and the gradient rule of the options."""
     adapter = kind(width, hidden, kernel)
     adapter.norm_place = options.NORM
-    adapter.true_gradient = options.GRADIENT_RULE == "true"
+    adapter.exact_gradient = options.GRADIENT_RULE == "exact"
     if options.NORM == "none":
         adapter.norm = nn.Identity()
     if options.INIT == "zero":

@@ -13,7 +13,7 @@ import torch
 import yaml
 from yacs.config import CfgNode
 
-from dassl.utils import atomic_write, get_rng_state, load_checkpoint, load_state_dict_strictly, set_rng_state
+from dassl.utils import atomic_write, get_rng_state, load_state_dict_strictly, read_dictionary, set_rng_state
 
 if TYPE_CHECKING:
     from dassl.engine.base import TrainerBase
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "resume.pth.tar"
+
+# what such a file holds
+KEYS = ("epoch", "models", "best_result", "scaler", "extra", "rng", "data_seed", "elapsed", "cfg")
 
 # what may change between the two halves of a run, for it does not change its result
 FREE_KEYS = {
@@ -76,7 +79,9 @@ def read(directory: str, cfg: CfgNode) -> dict[str, Any]:
     logger.info("Found checkpoint at %s (will resume training)", directory)
     logger.info('Loading checkpoint from "%s"', path)
     try:
-        state = load_checkpoint(path)
+        state = read_dictionary(path)
+        if missing := [key for key in KEYS if key not in state]:
+            raise ValueError(f"it has no {', '.join(missing)}")
     except ValueError as error:
         raise ValueError(
             f'"{path}" ({os.path.getsize(path):,} bytes) is cut off or not a resume file: '
@@ -96,9 +101,14 @@ def check_config(cfg: CfgNode, path: str, state: dict[str, Any]) -> None:
             checkpoints have none and pass.
 
     Raises:
-        ValueError: the configurations differ; names the keys.
+        ValueError: the configurations differ; names the keys. Or the file's is not one.
     """
-    differences = config_differences(state["cfg"], cfg) if "cfg" in state else []
+    try:
+        differences = config_differences(state["cfg"], cfg) if "cfg" in state else []
+    except (yaml.YAMLError, AttributeError) as error:
+        raise ValueError(
+            f'the configuration in "{path}" cannot be read: delete the file, or choose another output folder'
+        ) from error
     if differences:
         raise ValueError(
             f'"{path}" is of a run with another configuration ({"; ".join(differences)}): set them back to '

@@ -1,10 +1,10 @@
 """Small tools: logging, meters, registry, files, checkpoints."""
 
 from dassl.utils.checkpoint import (
-    atomic_write,
     load_checkpoint,
     load_pretrained_weights,
     load_state_dict_strictly,
+    read_dictionary,
     resume_from_checkpoint,
     save_checkpoint,
 )
@@ -13,6 +13,7 @@ from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import Registry, check_availability
 from dassl.utils.rng import get_rng_state, isolated_rng, mix_seed, set_random_seed, set_rng_state
 from dassl.utils.tools import (
+    atomic_write,
     check_isfile,
     collect_env_info,
     count_num_params,
@@ -41,6 +42,7 @@ __all__ = [
     "load_state_dict_strictly",
     "mix_seed",
     "mkdir_if_missing",
+    "read_dictionary",
     "read_image",
     "read_json",
     "resume_from_checkpoint",

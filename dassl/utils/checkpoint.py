@@ -1,60 +1,22 @@
 """Checkpoints: written atomically, read without running code from the file, loaded strictly."""
 
-import contextlib
-import glob
 import logging
 import os
 import pickle
-import time
 import types
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from dassl.utils.tools import atomic_write
+
 logger = logging.getLogger(__name__)
-
-
-# seconds after which the temporary file of another process is taken for that of a killed one
-LEFTOVER_AGE = 3600
-
-
-@contextlib.contextmanager
-def atomic_write(path: str) -> Iterator[BinaryIO]:
-    """Opens a binary file that appears under ``path`` only when it is whole and on the disk.
-
-    Until then it is ``<path>.tmp-<process id>``. What killed processes left of that kind is removed.
-
-    Raises:
-        OSError: the file cannot be written; on whatever error, what was under ``path`` is still there.
-    """
-    temporary = f"{path}.tmp-{os.getpid()}"
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        # torch reports a write that failed by RuntimeError, as it does many other things
-        reason = str(error).strip().partition("\n")[0]
-        torchs = "unexpected pos" in reason or "PytorchStreamWriter failed writing" in reason
-        if not torchs and not isinstance(error, OSError):
-            raise
-        raise OSError(f'cannot write "{path}": disk full? ({reason})') from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
-    # By age, not by process id: on a shared disk that may be the id of a living process of another machine.
-    for leftover in glob.glob(f"{glob.escape(path)}.tmp-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - os.path.getmtime(leftover) > LEFTOVER_AGE:
-                os.remove(leftover)
 
 
 def save_checkpoint(
@@ -92,20 +54,51 @@ def _strip_module(state_dict: Mapping[str, Tensor]) -> "OrderedDict[str, Tensor]
 
 
 def load_checkpoint(fpath: str) -> dict[str, Any]:
-    """Reads a checkpoint onto the CPU without running code from the file.
+    """Reads a trainer's checkpoint onto the CPU without running code from the file.
 
     Dassl's checkpoints of runs with warm-up hold a whole scheduler object: it is left out with a warning.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a whole checkpoint.
+        ValueError: the file is not a whole checkpoint: ``state_dict``, dense tensors by name, and ``epoch``.
+    """
+    checkpoint = read_dictionary(fpath)
+    if not {"state_dict", "epoch"} <= checkpoint.keys():
+        keys = [str(key) for key in checkpoint]
+        shown = ", ".join(keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
+        raise ValueError(
+            f'"{fpath}" is not a trainer\'s checkpoint, which has state_dict and epoch: it holds '
+            f"{shown or 'nothing'}; name a file that training has written"
+        )
+    weights, epoch = checkpoint["state_dict"], checkpoint["epoch"]
+    if not isinstance(weights, Mapping) or type(epoch) is not int:
+        raise ValueError(
+            f'"{fpath}" has state_dict of type {type(weights).__name__} and epoch of type '
+            f"{type(epoch).__name__}, not tensors by name and a number; name a file that training has written"
+        )
+    for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor) or tensor.is_meta or tensor.layout != torch.strided:
+            what = "without content or sparse" if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise ValueError(f'"{name}" in "{fpath}" is no dense tensor ({what}); nothing of it is loaded')
+    return checkpoint
+
+
+def read_dictionary(fpath: str) -> dict[str, Any]:
+    """Reads any dictionary that torch saved, as ``load_checkpoint`` does; keys with objects are left out.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is cut off or holds something else.
     """
     if fpath is None:
         raise ValueError("File path is None; give the path of a checkpoint")
     if not os.path.isfile(fpath):
         raise FileNotFoundError(f'File is not found at "{fpath}"')
     try:
-        return torch.load(fpath, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(fpath, map_location="cpu", weights_only=True)
+        if not isinstance(checkpoint, dict):
+            raise ValueError(f"it holds a {type(checkpoint).__name__}, not a dictionary")
+        return checkpoint
     except pickle.UnpicklingError as error:
         checkpoint = _load_without_objects(fpath, error)
     except Exception as error:
@@ -164,7 +157,16 @@ def _load_without_objects(fpath: str, error: Exception) -> dict[str, Any]:
 
 
 def _damaged(fpath: str, error: Exception) -> ValueError:
+    """Says in own words what torch tells: its advice would be to run what is in the file."""
+    with open(fpath, "rb") as file:
+        start = file.read(8)
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if not start.startswith((b"PK", b"\x80\x02")):  # of a zip archive, and of torch's older format
+        reason = f"it starts with {start}" if start else "it is empty"
+    elif "TorchScript" in reason:
+        reason = "it holds a TorchScript program"
+    elif isinstance(error, pickle.UnpicklingError):
+        reason = "it holds Python objects, which are not loaded"
     return ValueError(
         f'"{fpath}" ({os.path.getsize(fpath):,} bytes) is cut off or not a checkpoint: {reason}; '
         "delete it, then fetch or make it again"
@@ -180,10 +182,11 @@ def _holds_object(value: Any) -> bool:
 
 
 def load_state_dict_strictly(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:
-    """Loads ``state_dict`` only if its names and shapes are exactly those of ``model.state_dict()``.
+    """Loads ``state_dict`` only if its names, shapes and kinds are exactly those of ``model.state_dict()``.
 
     Raises:
-        ValueError: tensors are missing, unexpected or of another shape; names them and ``source``.
+        ValueError: tensors are missing, unexpected, of another shape, not of floating point where these are
+            needed, or hold NaN; names them and ``source``.
     """
     wanted = model.state_dict()
     problems = {
@@ -194,6 +197,12 @@ def load_state_dict_strictly(model: nn.Module, state_dict: Mapping[str, Tensor],
             for name, tensor in wanted.items()
             if name in state_dict and state_dict[name].shape != tensor.shape
         ],
+        "of another kind": [
+            f"{name} {state_dict[name].dtype} instead of {tensor.dtype}"
+            for name, tensor in wanted.items()
+            if name in state_dict and state_dict[name].is_floating_point() != tensor.is_floating_point()
+        ],
+        "with NaN": [name for name, tensor in state_dict.items() if tensor.isnan().any()],
     }
     text = "; ".join(f"{len(names)} {what}: {', '.join(names)}" for what, names in problems.items() if names)
     if text:
@@ -254,10 +263,11 @@ def resume_from_checkpoint(
 
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
     """Loads those tensors of a file whose name and shape the model has; reports the others."""
-    checkpoint = load_checkpoint(weight_path)
+    checkpoint = read_dictionary(weight_path)
     found = _strip_module(checkpoint.get("state_dict", checkpoint))
     own = model.state_dict()
-    matched = {name: t for name, t in found.items() if name in own and own[name].shape == t.shape}
+    shapes = {name: getattr(tensor, "shape", None) for name, tensor in found.items()}
+    matched = {name: t for name, t in found.items() if name in own and own[name].shape == shapes[name]}
     discarded = [name for name in found if name not in matched]
     if not matched:
         warnings.warn(f"Cannot load {weight_path} (check the key names manually)", stacklevel=2)

@@ -20,6 +20,7 @@ class _Tee:
         self.file: TextIO | None = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
 
     def write(self, text: str) -> int:
+        text = text.encode(errors="backslashreplace").decode()  # names of files may hold lone surrogates
         try:
             if self.file is not None:
                 self.file.write(text)

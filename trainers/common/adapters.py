@@ -48,6 +48,27 @@ def scale_gradient(x: torch.Tensor, scale: float) -> torch.Tensor:
     return _Scale.apply(x, 1.0, scale)
 
 
+class _Unreached(torch.autograd.Function):
+    """Passes a value on and gives weights beside it a gradient of zero."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(*weights)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return grad, *(torch.zeros_like(weight) for weight in ctx.saved_tensors)
+
+
+def unreached(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+    """``x`` itself; ``weights``, which no output depends on, get a gradient of zero instead of none.
+
+    An optimiser skips a weight without a gradient; with one of zero its decay and momentum still act.
+    """
+    return _Unreached.apply(x, *weights)
+
+
 def is_adapter_weight(name: str) -> bool:
     """Whether a parameter of ``CustomCLIP`` is an adapter weight; freezing, counting, tests all ask this."""
     return name.startswith(ADAPTER_PREFIX)

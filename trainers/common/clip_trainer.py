@@ -57,9 +57,13 @@ class ClipTrainer(TrainerX):
         raise NotImplementedError
 
     def build_model(self) -> None:
-        cfg = self.cfg
         self.texts = self.class_prompts(self.dm.dataset.classnames)
-        self.model = self.build_clip(self.texts).to(self.device)
+        self.assemble(self.build_clip(self.texts))
+
+    def assemble(self, model: CustomCLIP) -> None:
+        """Puts the model on its device and gives it an optimiser."""
+        cfg = self.cfg
+        self.model = model.to(self.device)
         self.scaler = self.precision.grad_scaler(self.device)
         self.num_trainable = sum(weight.numel() for _, weight in adapter_weights(self.model))
         logger.info("Number of trainable parameters: %d", self.num_trainable)
@@ -78,10 +82,14 @@ class ClipTrainer(TrainerX):
         logger.info("Loading CLIP (backbone: %s)", cfg.MODEL.BACKBONE.NAME)
         clip_model = self.precision.store(load_clip(cfg))
         check_image_size(cfg, clip_model)
-        logger.info("Building custom CLIP")
         tokens = ClassPrompts.tokenize(prompts)
         warn_of_unlearned_words(clip_model, tokens)
-        model = CustomCLIP(clip_model, tokens, self.build_adapters(clip_model))
+        return self.attach(clip_model, tokens)
+
+    def attach(self, clip_model: CLIP, prompts: ClassPrompts) -> CustomCLIP:
+        """CLIP, frozen, with the method's adapters."""
+        logger.info("Building custom CLIP")
+        model = CustomCLIP(clip_model, prompts, self.build_adapters(clip_model))
         logger.info("Turning off gradients in both the image and the text encoder")
         freeze_backbone(model)
         return model
@@ -102,10 +110,10 @@ class ClipTrainer(TrainerX):
     def step(self, loss: torch.Tensor) -> None:
         """One optimiser step, loss scaled in float16; the schedule moves after an epoch's last batch."""
         self.detect_anomaly(loss)
-        self.optim.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optim)
         self.scaler.update()
+        self.optim.zero_grad()  # now, so that gradients take no memory during the next forward pass
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
 
@@ -150,7 +158,7 @@ DERIVED = ("tk_prompts", "text_features_for_inference")
 
 
 def load_strictly(module: nn.Module, state_dict: dict[str, torch.Tensor], source: Path) -> None:
-    """Loads a state dict in which every tensor must be there, be expected and have the right shape."""
+    """Loads a state dict whose tensors must all be there, be expected, have the right shape and be finite."""
     expected = module.state_dict()
     given = {name: tensor for name, tensor in state_dict.items() if name not in DERIVED}
     problems = [f"missing {name}" for name in expected if name not in given]
@@ -160,11 +168,21 @@ def load_strictly(module: nn.Module, state_dict: dict[str, torch.Tensor], source
         for name, tensor in expected.items()
         if name in given and given[name].shape != tensor.shape
     ]
+    problems += [
+        f"{name} is of {tensor.dtype}"
+        for name, tensor in given.items()
+        if name in expected and expected[name].is_floating_point() and not tensor.is_floating_point()
+    ]
     if problems:
         shown = "; ".join(problems[:6]) + (f"; and {len(problems) - 6} more" if len(problems) > 6 else "")
         raise ValueError(
             f'"{source}" does not fit this configuration: {shown}; '
             "use the backbone and the adapter settings that it was trained with"
+        )
+    if bad := [name for name, tensor in given.items() if not tensor.isfinite().all()]:
+        raise ValueError(
+            f'"{source}" holds NaN or infinity, in {len(bad)} of its tensors, the first is {bad[0]}; '
+            "train again"
         )
     module.load_state_dict(given)
 

@@ -28,8 +28,9 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     """
     cfg = get_cfg_default()
     extend_cfg(cfg)
-    given = merge_file(cfg, "--dataset-config-file", args.dataset_config_file)
-    given |= merge_file(cfg, "--config-file", args.config_file)
+    declared = cfg.clone()
+    given = merge_file(cfg, "--dataset-config-file", args.dataset_config_file, declared)
+    given |= merge_file(cfg, "--config-file", args.config_file, declared)
     flags = {
         "DATASET.ROOT": args.root,
         "OUTPUT_DIR": args.output_dir,
@@ -45,7 +46,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     for key, value in flags.items():
         if value not in ("", None):
             cfg.merge_from_list([key, value])
-    given |= merge_pairs(cfg, args.opts)
+    given |= merge_pairs(cfg, args.opts, declared)
     check_one_home(cfg.TRAINER.NAME)
     if not cfg.MODEL.BACKBONE.NAME:
         raise ValueError("MODEL.BACKBONE.NAME is not set; name the method's configuration with --config-file")
@@ -107,7 +108,7 @@ def check_one_home(trainer: str) -> None:
         )
 
 
-def merge_file(cfg: CfgNode, flag: str, path: str) -> set[str]:
+def merge_file(cfg: CfgNode, flag: str, path: str, declared: CfgNode | None = None) -> set[str]:
     """Merges a YAML file; returns the keys that it sets."""
     if not path:
         return set()
@@ -121,10 +122,10 @@ def merge_file(cfg: CfgNode, flag: str, path: str) -> set[str]:
         raise ValueError(
             f'{flag} "{path}" is not a YAML configuration: {" ".join(str(error).split())}'
         ) from error
-    return merge(cfg, content, f'{flag} "{path}"')
+    return merge(cfg, content, f'{flag} "{path}"', declared)
 
 
-def merge_pairs(cfg: CfgNode, pairs: list[str]) -> set[str]:
+def merge_pairs(cfg: CfgNode, pairs: list[str], declared: CfgNode | None = None) -> set[str]:
     """Merges ``KEY VALUE …`` from the command line; returns the keys."""
     if len(pairs) % 2:
         raise ValueError(
@@ -136,17 +137,23 @@ def merge_pairs(cfg: CfgNode, pairs: list[str]) -> set[str]:
             content = ast.literal_eval(value)
         for part in reversed(key.split(".")):
             content = CfgNode({part: content})
-        merge(cfg, content, f"command line: {key} {value}")
+        merge(cfg, content, f"command line: {key} {value}", declared)
     return set(pairs[::2])
 
 
-def merge(cfg: CfgNode, content: Any, source: str) -> set[str]:
+def merge(cfg: CfgNode, content: Any, source: str, declared: CfgNode | None = None) -> set[str]:
     """Merges a tree of settings; returns its dotted keys.
+
+    Args:
+        cfg: takes the settings.
+        content: the tree.
+        source: where it comes from.
+        declared: every key with its default; only what is None there may be set to None. Default: ``cfg``.
 
     Raises:
         ValueError: a key is unknown, or a value has the wrong type; the message names the source.
     """
-    keys = checked_keys(cfg, content, "", source)
+    keys = checked_keys(declared or cfg, content, "", source)
     try:
         cfg.merge_from_other_cfg(content)
     except (ValueError, AssertionError, KeyError) as error:
@@ -167,6 +174,8 @@ def checked_keys(known: Any, content: Any, prefix: str, source: str) -> set[str]
             keys |= checked_keys(known[key], value, f"{name}.", source)
             continue
         keys.add(name)
+        if value is None and known[key] is not None:
+            raise ValueError(f"{source}: {name} is None; give it a value, the default is {known[key]!r}")
         if isinstance(known[key], float) and type(value) is int:
             content[key] = float(value)
     return keys

@@ -120,14 +120,49 @@ def read_adapter(path: Path) -> Adapter:
     try:
         keys = ("classnames", "prompts", "epoch")
         content: dict[str, Any] = {key: json.loads(metadata[key]) for key in keys}
+        check_types(content, metadata)
         cfg = get_cfg_default()
         extend_cfg(cfg)
         settings = only_known(CfgNode.load_cfg(metadata["config"]), cfg)
-    except (KeyError, ValueError, AttributeError, yaml.YAMLError) as error:
+    except (
+        KeyError,
+        ValueError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+        AssertionError,
+        yaml.YAMLError,
+    ) as error:
         raise ValueError(f'the metadata of "{path}" are damaged ({error!r}); fetch it again') from error
     merge(cfg, settings, f'"{path}"')
     digest = metadata.get("backbone_sha256") or None
     return Adapter(path=path, tensors=tensors, cfg=cfg, backbone_sha256=digest, **content)
+
+
+def check_types(content: dict[str, Any], metadata: dict[str, str]) -> None:
+    """Refuses lists and numbers of the metadata that are not what ``Adapter`` says (ValueError)."""
+    classnames, prompts = content["classnames"], content["prompts"]
+
+    def is_texts(value: Any) -> bool:
+        return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+
+    if not is_texts(classnames):
+        raise ValueError("classnames is no list of names")
+    if not (isinstance(prompts, list) and len(prompts) == len(classnames) and all(map(is_texts, prompts))):
+        raise ValueError("prompts is no list of texts for each class")
+    if type(content["epoch"]) is not int:
+        raise ValueError("epoch is no number")
+    if missing := [key for key in ("trainer", "backbone", "dataset") if not metadata.get(key)]:
+        raise ValueError(f"no {missing[0]}")
+
+
+def recorded_backbone(path: Path) -> str | None:
+    """Digest of the backbone in such a file's metadata; None if there is no file or it does not tell."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("backbone_sha256") or None
+    except (OSError, SafetensorError):
+        return None
 
 
 def only_known(settings: CfgNode, known: CfgNode) -> CfgNode:
@@ -158,7 +193,7 @@ def load_adapter(path: Path, backbone: str = "") -> tuple[CustomCLIP, Adapter]:
         FileNotFoundError: there is no such file.
         ValueError: ``read_adapter`` refuses it, or backbone or tensors are not those it was trained with.
     """
-    from trainers.common.clip_trainer import load_strictly  # which imports this file
+    from trainers.common.clip_trainer import ClipTrainer, load_strictly  # which imports this file
 
     adapter = read_adapter(path)
     cfg = adapter.cfg
@@ -171,10 +206,15 @@ def load_adapter(path: Path, backbone: str = "") -> tuple[CustomCLIP, Adapter]:
             f"{adapter.backbone_sha256[:12]}…, not {digest[:12]}…); name those that it was trained on"
         )
     cfg.freeze()
-    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    name = cfg.TRAINER.NAME
+    method = TRAINER_REGISTRY.get(name) if name in TRAINER_REGISTRY.registered_names() else None
+    if not (isinstance(method, type) and issubclass(method, ClipTrainer)):
+        raise ValueError(f'"{path}" is of trainer "{name}", which is none here that adapters belong to')
     trainer = method.__new__(method)  # no data, no loaders, no optimiser
     trainer.cfg = cfg
     trainer.check_cfg(cfg)
     model = trainer.build_clip(adapter.prompts).eval()
+    if model.adapter_learner is None:
+        raise ValueError(f'"{path}" is of trainer "{name}", which has no adapters')
     load_strictly(model.adapter_learner, adapter.tensors, path)
     return model, adapter

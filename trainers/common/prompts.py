@@ -9,7 +9,7 @@ import torch
 from yacs.config import CfgNode
 
 from clip import clip
-from clip.model import trim_to_longest
+from clip.layout import PackedText, pack
 
 # Registry name: (description file below <data root>/descriptions, CoOp's hand-written template).
 # The templates are those of CoOp's trainers/zsclip.py.
@@ -55,12 +55,12 @@ class ClassPrompts:
         tokens = clip.tokenize([prompt for group in prompts for prompt in group], truncate=True)
         return cls(tokens, torch.tensor([len(group) for group in prompts]))
 
-    def draw(self, classes: torch.Tensor) -> torch.Tensor:
-        """One random prompt for each of ``classes``, as ``(len(classes), L)`` tokens cut to the longest."""
+    def draw(self, classes: torch.Tensor) -> PackedText:
+        """One random prompt for each of ``classes``, packed."""
         counts = self.counts[classes]
         first = (self.counts.cumsum(0) - self.counts)[classes]
         chosen = torch.randint(2**40, (len(classes),)) % counts
-        return trim_to_longest(self.tokens[first + chosen])
+        return pack(self.tokens[first + chosen])
 
 
 def readable(name: str) -> str:

@@ -2,16 +2,22 @@
 
 import argparse
 import contextlib
+import logging
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from yacs.config import CfgNode
 
 from dassl.utils import load_checkpoint
-from trainers.common.provenance import file_digest
+from trainers.common.export import FILE_NAME as EXPORT_NAME
+from trainers.common.export import recorded_backbone
+from trainers.common.provenance import backbone_digest, file_digest
 from trainers.common.record import differing_settings, read_record, settings, show_differences
+
+logger = logging.getLogger(__name__)
 
 try:
     import fcntl
@@ -34,6 +40,8 @@ def is_finished(cfg: CfgNode, args: argparse.Namespace, loaded: dict[str, str]) 
     different = show_differences(cfg, record, differing_settings(cfg, record))
     if record.get("eval_only") != args.eval_only:
         different += f"; eval_only {record.get('eval_only')} != {args.eval_only}"
+    if other_backbone(cfg, record):
+        different += "; the weights of the backbone"
     if record.get("loaded") != loaded:
         different += "; the evaluated weights"
     if different:
@@ -48,7 +56,8 @@ def check_model_dir(cfg: CfgNode, args: argparse.Namespace) -> None:
     """A model is evaluated as it was trained, unless the command line itself says otherwise.
 
     Raises:
-        ValueError: a setting of model or method differs; the differences are named.
+        ValueError: a setting of model or method differs, or the backbone has other weights; the differences
+            are named.
     """
     record = read_record(args.model_dir) or recorded_in_checkpoint(args)
     if record is None:  # trained by other code
@@ -65,14 +74,37 @@ def check_model_dir(cfg: CfgNode, args: argparse.Namespace) -> None:
             f"({show_differences(cfg, record, different)}); "
             "give the same KEY VALUE pairs here, or the new values if you mean them"
         )
+    if digests := other_backbone(cfg, record):
+        text = (
+            f'"{args.model_dir}" was trained on other weights than backbone "{cfg.MODEL.BACKBONE.NAME}" has '
+            f"(SHA-256 {digests[0][:12]}…, not {digests[1][:12]}…)"
+        )
+        if "MODEL.BACKBONE.NAME" not in said:
+            raise ValueError(f"{text}; put the former back, or name those you mean with --backbone")
+        logger.warning("%s; they are used because the command line names them", text)
+
+
+def other_backbone(cfg: CfgNode, record: dict[str, Any]) -> tuple[str, str] | None:
+    """Digests of a recorded run's backbone and of the present one where they are known and differ."""
+    there, here = record.get("backbone_sha256"), backbone_digest(cfg.MODEL.BACKBONE.NAME)
+    return (there, here) if there and here and there != here else None
 
 
 def recorded_in_checkpoint(args: argparse.Namespace) -> dict[str, Any] | None:
-    """The configuration that a checkpoint carries, as a record has it; None in checkpoints of other code."""
+    """Configuration and backbone of a run without record, as far as its files tell; None for other code's.
+
+    Raises:
+        ValueError: what is there is no configuration.
+    """
     for path in evaluated_files(args):
         text = load_checkpoint(str(path)).get("cfg")
-        if text:
-            return {"config": settings(CfgNode.load_cfg(text))}
+        if not text:
+            continue
+        try:
+            config = settings(CfgNode.load_cfg(text))
+        except (yaml.YAMLError, AssertionError, AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f'the configuration in "{path}" cannot be read; fetch the file again') from error
+        return {"config": config, "backbone_sha256": recorded_backbone(path.with_name(EXPORT_NAME))}
     return None
 
 
@@ -140,6 +172,8 @@ def saved_traceback(folder: Path, errors: tuple[type[Exception], ...]) -> Iterat
         yield
     except errors:
         with contextlib.suppress(OSError):
-            (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            (folder / "traceback.txt").write_text(
+                traceback.format_exc(), encoding="utf-8", errors="backslashreplace"
+            )
         raise
     (folder / "traceback.txt").unlink(missing_ok=True)

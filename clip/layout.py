@@ -1,0 +1,113 @@
+"""How tokens lie in memory on their way through a tower: images as they are, texts without their padding.
+
+Symbols: B images or texts, N and L places, T tokens of all texts together, D width.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+def end_of_text(tokens: Tensor) -> Tensor:
+    """Find the end-of-text token, which has the highest id: (..., L) to positions (...)."""
+    return tokens.argmax(dim=-1)
+
+
+def trim_to_longest(tokens: Tensor, extra: int = 0) -> Tensor:
+    """Cut a batch of texts after its longest one: (..., 77) to (..., L). Call it on host tensors.
+
+    Args:
+        tokens: token ids as `tokenize` gives them.
+        extra: positions to keep after the last end-of-text token, for modules that look ahead.
+    """
+    if tokens.numel() == 0:
+        return tokens
+    return tokens[..., : int(end_of_text(tokens).max()) + 1 + extra]
+
+
+class Layout:
+    """How the tokens of a tower lie in memory, and which of them leave it.
+
+    Attributes:
+        visible: which keys a leaving token sees, (B, 1, 1, N); None for all of them.
+    """
+
+    visible: Tensor | None = None
+
+    def spread(self, x: Tensor) -> Tensor:
+        """Lay the tokens out as (B, N, D)."""
+        raise NotImplementedError
+
+    def collect(self, x: Tensor) -> Tensor:
+        """Undo `spread`."""
+        raise NotImplementedError
+
+    def leaving(self, x: Tensor) -> Tensor:
+        """Pick the tokens that leave the tower, (B, 1, D)."""
+        raise NotImplementedError
+
+
+class ImageLayout(Layout):
+    """Images: (B, N, D), the class token first."""
+
+    def spread(self, x: Tensor) -> Tensor:
+        return x
+
+    def collect(self, x: Tensor) -> Tensor:
+        return x
+
+    def leaving(self, x: Tensor) -> Tensor:
+        return x[:, :1]
+
+
+@dataclass
+class PackedText(Layout):
+    """B texts without their padding, one after another: T tokens in all, none after an end of text.
+
+    Attributes:
+        tokens: token ids (T,).
+        positions: position of each token in its text (T,).
+        slots: place of each token in the flattened (B, L) rectangle of padded texts (T,).
+        ends: index of each text's end-of-text token (B,).
+        visible: which of the L places hold a token, (B, 1, 1, L).
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    slots: Tensor
+    ends: Tensor
+    visible: Tensor
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "PackedText":
+        """Copy to a device."""
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
+        return PackedText(**moved)
+
+    def spread(self, x: Tensor) -> Tensor:
+        texts, _, _, length = self.visible.shape
+        if len(self.slots) == texts * length:
+            return x.view(texts, length, -1)
+        padded = x.new_zeros(texts * length, x.shape[-1])
+        return padded.index_copy(0, self.slots, x).view(texts, length, -1)
+
+    def collect(self, x: Tensor) -> Tensor:
+        return x.flatten(0, 1).index_select(0, self.slots)
+
+    def leaving(self, x: Tensor) -> Tensor:
+        return x.index_select(0, self.ends).unsqueeze(1)
+
+
+def pack(text: Tensor) -> PackedText:
+    """Take the padding out of token ids (B, 77). Call it on host tensors."""
+    ends = end_of_text(text)  # (B,)
+    text = text[:, : int(ends.max()) + 1]
+    visible = torch.arange(text.shape[1]) <= ends[:, None]  # (B, L)
+    slots = visible.flatten().nonzero().squeeze(1)
+    return PackedText(
+        tokens=text.flatten()[slots],
+        positions=slots % text.shape[1],
+        slots=slots,
+        ends=(ends + 1).cumsum(0) - 1,
+        visible=visible[:, None, None],
+    )

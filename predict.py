@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from yacs.config import CfgNode
 
 import train
@@ -32,7 +33,7 @@ from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
-from datasets.pictures import picture_suffixes
+from datasets.pictures import depth_fault, picture_suffixes
 from trainers.common.config import ROOT, setup_cfg
 from trainers.common.custom_clip import CustomCLIP
 from trainers.common.export import FILE_NAME, load_adapter
@@ -131,10 +132,14 @@ class Predictor:
         wrapper = DatasetWrapper(self.cfg, [Datum(impath=str(path)) for path in paths], self.transform)
 
         def read(index: int) -> tuple[str, torch.Tensor] | OSError:
+            path = str(paths[index])
             try:
-                return str(paths[index]), wrapper[index]["img"]
+                image = wrapper[index]["img"]
+                with Image.open(path) as opened:
+                    why = depth_fault(opened)  # as training refuses it
             except OSError as error:
                 return error
+            return OSError(f'The image "{path}" cannot be used ({why})') if why else (path, image)
 
         predictions = []
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -207,7 +212,7 @@ def zero_shot_model(backbone: str, quick_gelu: bool | None) -> tuple[CustomCLIP,
 
 
 def find_pictures(words: Sequence[str]) -> list[str]:
-    """The given pictures, and all pictures in given folders, at any depth, sorted.
+    """The given pictures, and all pictures in given folders, at any depth, sorted; no hidden ones.
 
     Raises:
         FileNotFoundError: there is no such file or folder, or no picture in a folder.
@@ -216,14 +221,14 @@ def find_pictures(words: Sequence[str]) -> list[str]:
     for word in words:
         path = Path(word)
         if path.is_dir():
-            inside = sorted(
-                str(file)
-                for file in path.rglob("*")
-                if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
-            )
+            inside = []
+            for place, below, files in os.walk(path):
+                below[:] = [name for name in below if not name.startswith(".")]
+                inside += [Path(place) / name for name in files if not name.startswith(".")]
+            inside = [file for file in inside if file.suffix.lower() in suffixes and file.is_file()]
             if not inside:
                 raise FileNotFoundError(f'folder "{path}" holds no pictures')
-            found += inside
+            found += map(str, sorted(inside))
         elif path.is_file():
             found.append(word)
         else:
@@ -241,7 +246,8 @@ def show(predictions: Sequence[Prediction], topk: int, style: str) -> None:
             }
             for found in predictions
         ]
-        print(json.dumps(content, indent=1, ensure_ascii=False))
+        utf8 = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
+        print(json.dumps(content, indent=1, ensure_ascii=not utf8))
     elif style == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(["path", "rank", "class", "probability"])
@@ -286,9 +292,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def never_fail_to_print() -> None:
+    """Escapes what the standard output cannot encode, as file names that are not UTF-8; it may be closed."""
+    if sys.stdout is None:  # closed by the caller, who wants the exit status alone
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if hasattr(sys.stdout, "reconfigure"):  # not in notebooks
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status."""
     args = parse_args(argv)
+    never_fail_to_print()
     unreadable: list[OSError] = []
     try:
         paths = find_pictures(args.pictures)

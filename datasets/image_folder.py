@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from dassl.data.datasets import DATASET_REGISTRY, Datum
 from datasets import storage
 from datasets.base import FewShotDataset, read_split, split_images
-from datasets.pictures import find_pictures, unreadable
+from datasets.pictures import NOT_CLASSES, find_pictures, printable, unreadable
 from datasets.raw_splits import VAL_SHARE, Split, read_lines, visible_folders
 
 logger = logging.getLogger(__name__)
@@ -20,6 +20,11 @@ logger = logging.getLogger(__name__)
 TEST_SHARE = 0.3  # as in CoOp's splits: half of a class for training, a fifth for validation
 SPLIT_FILE = "split_image_folder.json"
 SHOWN = 10  # unreadable pictures that an error names
+PARTS = {  # by the names that their folders go by, in small letters
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 Classes = dict[str, list[str]]  # pictures by class folder, as paths below the root
 
@@ -49,7 +54,10 @@ class ImageFolder(FewShotDataset):
         path = storage.find(root, SPLIT_FILE)
         if path is not None:
             parts = read_split(path, root)
-            check_unchanged(root, path, [item.impath for part in parts for item in part])
+            used = [item.impath for part in parts for item in part]
+            check_unchanged(root, path, used)
+            if self.bad_images == "skip":
+                check_readable(path, used)
             return self.named(parts)
         split = draw_split(root, self.bad_images)
         path = storage.keep(split, root, SPLIT_FILE)
@@ -71,7 +79,14 @@ class ImageFolder(FewShotDataset):
 
 def draw_split(root: Path, bad_images: str) -> dict[str, Any]:
     """A split of a folder's pictures; class names are the folders', pictures left out are ``skipped``."""
-    found = {part: find_pictures(folder, root) for part, folder in part_folders(root).items()}
+    folders = part_folders(root)
+    if "train" not in folders:
+        given = " and ".join(f'"{folder.name}"' for folder in folders.values())
+        raise ValueError(
+            f'"{root}": {given} hold class folders, but there is no train/<class> beside them; add it, '
+            "or give the folders another name if they are classes themselves"
+        )
+    found = {part: find_pictures(folder, root) for part, folder in folders.items()}
     skipped = drop_unreadable(root, found, bad_images)
     if not found["train"]:
         raise FileNotFoundError(
@@ -82,6 +97,8 @@ def draw_split(root: Path, bad_images: str) -> dict[str, Any]:
         unknown = classes.keys() - found["train"].keys()
         if unknown:
             raise ValueError(f'"{root}": class "{min(unknown)}" of {part} has no pictures in train')
+    settle_parts(folders, found)
+    warn_of_ignored(root, folders)
     rng = random.Random(0)
     split: Split = {"train": [], "val": [], "test": []}
     for label, name in enumerate(found["train"]):
@@ -94,14 +111,65 @@ def draw_split(root: Path, bad_images: str) -> dict[str, Any]:
 def part_folders(root: Path) -> dict[str, Path]:
     """The folders of the given parts; a folder of class folders alone is all ``train``.
 
-    Where there is a val but no test, val is the test, as in ImageNet.
+    A folder is a part by its name and the class folders in it; beside such a train, val and test are parts
+    whatever they hold. A train among other classes is a class.
+
+    Returns:
+        Folders by part; train is missing if only val or test hold class folders.
+
+    Raises:
+        ValueError: two folders are the same part.
     """
-    folders = {part: root / part for part in ("train", "val", "test") if (root / part).is_dir()}
-    if "train" not in folders or len(folders) == 1 or not visible_folders(folders["train"]):
-        return {"train": root}
-    if "test" not in folders:
-        folders["test"] = folders.pop("val")
-    return folders
+    visible = [name for name in visible_folders(root) if name not in NOT_CLASSES]
+    flat: dict[str, Path] = {}
+    nested: dict[str, Path] = {}
+    for name in visible:
+        part = PARTS.get(name.lower())
+        if part is None:
+            continue
+        if not visible_folders(root / name):
+            flat[part] = root / name
+        elif part in nested:
+            raise ValueError(
+                f'"{root}" has "{nested[part].name}" and "{name}", both {part}; keep one of them'
+            )
+        else:
+            nested[part] = root / name
+    folders = {**flat, **nested}
+    if "train" in nested and (len(folders) > 1 or len(visible) == 1):
+        return folders
+    nested.pop("train", None)
+    return nested or {"train": root}
+
+
+def settle_parts(folders: dict[str, Path], found: dict[str, Classes]) -> None:
+    """Takes parts without labelled pictures out of ``found``, to be drawn; where there is no test, val is."""
+    for part in [part for part, classes in found.items() if not classes]:
+        logger.warning('"%s" has no pictures in class folders and is not used as %s', folders[part], part)
+        del found[part]
+    if "test" in found:
+        return
+    if "val" in found:
+        found["test"] = found.pop("val")  # as in ImageNet
+        logger.warning('The pictures of "%s" are the test; those for validation are drawn', folders["val"])
+    elif "test" in folders:
+        logger.warning("The test pictures are drawn from those of train")
+
+
+def warn_of_ignored(root: Path, folders: dict[str, Path]) -> None:
+    """Names the folders beside the parts, and a train that is taken for a class."""
+    used = {*folders.values()}
+    for name in visible_folders(root):
+        if root in used and PARTS.get(name.lower()) == "train" and visible_folders(root / name):
+            logger.warning('"%s" is taken for a class: there is no val or test beside it', root / name)
+    beside = [name for name in visible_folders(root) if root / name not in used and name not in NOT_CLASSES]
+    if beside and root not in used:
+        logger.warning(
+            "%s: folders beside %s are not used: %s",
+            root,
+            ", ".join(folder.name for folder in folders.values()),
+            printable(", ".join(beside)),
+        )
 
 
 def drop_unreadable(root: Path, found: dict[str, Classes], bad_images: str) -> dict[str, str]:
@@ -113,18 +181,18 @@ def drop_unreadable(root: Path, found: dict[str, Classes], bad_images: str) -> d
     paths = [path for classes in found.values() for pictures in classes.values() for path in pictures]
     faults = unreadable(root, paths)
     if faults and bad_images == "refuse":
-        shown = "; ".join(f'"{root / path}" ({why})' for path, why in list(faults.items())[:SHOWN])
+        shown = "; ".join(f'"{printable(root / path)}" ({why})' for path, why in list(faults.items())[:SHOWN])
         raise ValueError(
             f"{len(faults)} of {len(paths)} pictures cannot be used: {shown}"
             f"{'; …' if len(faults) > SHOWN else ''}. Remove them, or set DATASET.BAD_IMAGES skip"
         )
     for path, why in faults.items():
-        logger.warning('Skipped "%s": %s', root / path, why)
+        logger.warning('Skipped "%s": %s', printable(root / path), why)
     for classes in found.values():
         for name, pictures in list(classes.items()):
             classes[name] = [path for path in pictures if path not in faults]
             if not classes[name]:
-                logger.warning('Class folder "%s" has no readable picture and is left out', name)
+                logger.warning('Class folder "%s" has no readable picture and is left out', printable(name))
                 del classes[name]
     return faults
 
@@ -172,7 +240,25 @@ def check_unchanged(root: Path, path: Path, used: list[str]) -> None:
     new = there - set(used) - {str(root / skipped) for skipped in storage.load(path).get("skipped", {})}
     if new:
         logger.warning(
-            '%d pictures are not in the split, e.g. "%s"; delete %s to draw anew', len(new), min(new), path
+            '%d pictures are not in the split, e.g. "%s"; delete %s to draw anew',
+            len(new),
+            printable(min(new)),
+            path,
+        )
+
+
+def check_readable(path: Path, used: list[str]) -> None:
+    """Whether the pictures of a stored split can still be read; they cannot be left out of it any more.
+
+    Raises:
+        ValueError: some cannot.
+    """
+    faults = unreadable(Path(), used)
+    if faults:
+        picture, why = next(iter(faults.items()))
+        raise ValueError(
+            f'"{picture}" ({why}) is in the stored split ({len(faults)} of {len(used)} pictures cannot be '
+            f'used any more); put it right, or delete "{path}" to draw another split without such pictures'
         )
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from datasets import storage
 from datasets.raw_splits import LISTINGS, visible_files, visible_folders
@@ -55,10 +56,25 @@ def class_files(folder: Path, home: Path, listing: str) -> dict[str, list[str]]:
 def read_index(home: Path, name: str, folders: set[str]) -> dict[str, list]:
     """The kept list of these folders; empty if there is none of them that can be read."""
     for path in storage.places(home, name):
+        if not path.is_file():
+            continue
         try:
             index = storage.load(path)
-        except ValueError:  # none there, or damaged: it is made again
-            continue
-        if isinstance(index, dict) and index.keys() & folders:
+        except ValueError:
+            index = None
+        if not is_index(index):
+            logger.info("%s is no list of files as kept here; it is made again", path)
+        elif index.keys() & folders:
             return index
     return {}
+
+
+def is_index(index: Any) -> bool:
+    """Whether this is a list as it is kept: ``{folder: [time of its last change, [file, …]]}``."""
+    return isinstance(index, dict) and all(
+        isinstance(kept, list)
+        and len(kept) == 2
+        and isinstance(kept[1], list)
+        and all(isinstance(file, str) for file in kept[1])
+        for kept in index.values()
+    )

@@ -11,6 +11,8 @@ from datasets.image_index import class_files
 
 logger = logging.getLogger(__name__)
 
+SHOWN = 5  # class folders that an error names
+
 
 @DATASET_REGISTRY.register()
 class ImageNet(FewShotDataset):
@@ -30,11 +32,28 @@ class ImageNet(FewShotDataset):
 
     def read_data(self) -> tuple[list[Datum], list[Datum], list[Datum]]:
         names = read_classnames(self.dataset_dir / "classnames.txt")
+        folders = self.image_dir / "train", self.image_dir / "val"
+        files = [class_files(folder, self.dataset_dir, self.listing) for folder in folders]
         train, test = (
-            labelled_by_folder(folder, class_files(folder, self.dataset_dir, self.listing), names)
-            for folder in (self.image_dir / "train", self.image_dir / "val")
+            labelled_by_folder(folder, found, names) for folder, found in zip(folders, files, strict=True)
         )
+        self.check_same_classes(*files)
         return train, test, test
+
+    def check_same_classes(self, train: dict[str, list[str]], val: dict[str, list[str]]) -> None:
+        """Whether a label, the position of a folder, means the same class in train and val.
+
+        Raises:
+            ValueError: a class has no images in one of them.
+        """
+        for part, found in (("train", train), ("val", val)):
+            lacking = sorted(wnid for wnid in train.keys() | val.keys() if not found.get(wnid))
+            if lacking:
+                raise ValueError(
+                    f'"{self.image_dir / part}" has no images of {len(lacking)} of the classes in train and '
+                    f"val ({', '.join(lacking[:SHOWN])}{', …' if len(lacking) > SHOWN else ''}), so that "
+                    "labels would not fit; complete it, or remove these classes' folders from both"
+                )
 
     def draw_shots(
         self, train: list[Datum], val: list[Datum], shots: int, seed: int
@@ -83,7 +102,7 @@ def read_classnames(path: Path) -> dict[str, str]:
             f'"{path}" is missing (each ImageNet variant needs a copy of ImageNet\'s); '
             f"get it with: {prepare_command('ImageNet', path.parent.parent)}"
         )
-    lines = (line.strip().split(" ", 1) for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.strip().split(" ", 1) for line in path.read_text(encoding="utf-8-sig").splitlines())
     return {line[0]: line[1] for line in lines if len(line) == 2}
 
 

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 NOT_CLASSES = ("split_fewshot", "descriptions")  # folders that a data root may have besides its classes
 NOT_PICTURES = (".mpg", ".mpeg")  # Pillow recognises these films, but reads none of their frames
 WHITE = 255  # largest value in a picture of 8 bits; Pillow, and so torchvision, makes all above it white
+NOT_UTF8 = "its name is not UTF-8; rename it"
 SMALL = (64, 64)  # JPEG files are decoded at an eighth of their size, not below this
 
 
@@ -53,7 +54,7 @@ def find_pictures(folder: Path, root: Path) -> dict[str, list[str]]:
         if pictures:
             classes[name] = sorted(pictures)
         elif name not in NOT_CLASSES:
-            logger.warning('"%s" holds no pictures and is taken for no class', folder / name)
+            logger.warning('"%s" holds no pictures and is taken for no class', printable(folder / name))
     if others:
         logger.warning(
             "%s: %d files are passed by, no pictures by their suffix (%s)",
@@ -65,11 +66,17 @@ def find_pictures(folder: Path, root: Path) -> dict[str, list[str]]:
 
 
 def unreadable(folder: Path, paths: Sequence[str]) -> dict[str, str]:
-    """Reads every picture below ``folder`` once; returns what is wrong with those that cannot be read."""
+    """Reads every picture below ``folder`` once; returns what is wrong with those that cannot be used."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # decoding leaves Python's lock
         faults = pool.map(fault, (folder / path for path in paths))
         shown = tqdm(faults, "Reading pictures", len(paths), unit="", disable=None, leave=False)
-        return {path: why for path, why in zip(paths, shown, strict=True) if why}
+        found = {path: why for path, why in zip(paths, shown, strict=True) if why}
+    return {path: NOT_UTF8 for path in paths if printable(path) != path} | found
+
+
+def printable(path: str | Path) -> str:
+    """A path as it can be written anywhere: bytes of a name that are no UTF-8 are escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def fault(path: Path) -> str:
@@ -80,12 +87,17 @@ def fault(path: Path) -> str:
         with Image.open(path) as image:
             image.draft("RGB", SMALL)  # several times faster, and still reads all of the file
             image.load()
-            if image.mode.startswith(("I", "F")):  # 16 or 32 bits
-                highest = image.getextrema()[1]
-                if highest > WHITE or (image.mode == "F" and highest <= 1):
-                    return f"grey values up to {highest:g} do not fit 0 to {WHITE}; save it with 8 bits"
+            return depth_fault(image)
     except Image.DecompressionBombError as error:
         return f"too large: {error}"
     except Exception as error:  # noqa: BLE001  # decoders raise nearly anything on damaged files
         return " ".join(str(error).split()) or type(error).__name__
+
+
+def depth_fault(image: Image.Image) -> str:
+    """What is wrong with the values of a picture; empty if they fit. Of one with 8 bits no pixel is read."""
+    if image.mode.startswith(("I", "F")):  # 16 or 32 bits
+        highest = image.getextrema()[1]
+        if highest > WHITE or (image.mode == "F" and highest <= 1):
+            return f"grey values up to {highest:g} do not fit 0 to {WHITE}; save it with 8 bits"
     return ""

@@ -109,8 +109,8 @@ def split_trainval(trainval: list[Item], test: list[Item], rng: random.Random) -
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, blanks around them and empty lines left out."""
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    """The lines of a text file, blanks around them, empty lines and a byte order mark left out."""
+    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
 
 
 def read_mat(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,109 @@ def test_given_parts_are_kept_and_only_what_is_missing_is_drawn(tmp_path: Path) 
         assert len(dataset.train_x) == (15 if number == 0 else 12)
 
 
+@pytest.mark.parametrize(
+    ("train_name", "other", "test_from"),
+    [
+        ("train", "valid", "valid"),
+        ("train", "validation", "validation"),
+        ("Train", "Test", "Test"),
+        ("training", "testing", "testing"),
+        ("train", "", "train"),
+    ],
+)
+def test_parts_go_by_other_names_too(tmp_path: Path, train_name: str, other: str, test_from: str) -> None:
+    for part in filter(None, (train_name, other)):
+        pictures(tmp_path / part, {"cat": 6, "dog": 6})
+    dataset = opened(tmp_path)
+    assert dataset.classnames == ["cat", "dog"]
+    assert {Path(path).parts[0] for path in names(tmp_path, dataset.train_x)} == {train_name}
+    assert {Path(path).parts[0] for path in names(tmp_path, dataset.test)} == {test_from}
+
+
+def test_a_valid_folder_beside_train_and_test_is_used_and_other_folders_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for part in ("train", "valid", "test", "extra"):
+        pictures(tmp_path / part, {"cat": 6, "dog": 6})
+    with caplog.at_level(logging.WARNING):
+        dataset = opened(tmp_path)
+    assert {Path(path).parts[0] for path in names(tmp_path, dataset.val)} == {"valid"}
+    assert [len(part) for part in (dataset.train_x, dataset.val, dataset.test)] == [12, 12, 12]
+    assert "not used: extra" in caplog.text
+
+
+def test_a_train_among_other_classes_is_a_class_and_said_to_be_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures(tmp_path / "train", {"steam": 4, "diesel": 4})
+    pictures(tmp_path, {"car": 4})
+    with caplog.at_level(logging.WARNING):
+        assert opened(tmp_path).classnames == ["car", "train"]
+    assert '/train" is taken for a class' in caplog.text
+
+
+def test_parts_without_train_and_parts_given_twice_are_refused(tmp_path: Path) -> None:
+    for part in ("val", "test"):
+        pictures(tmp_path / part, {"cat": 2, "dog": 2})
+    with pytest.raises(ValueError, match="there is no train/<class> beside them"):
+        opened(tmp_path)
+    pictures(tmp_path / "train", {"cat": 2, "dog": 2})
+    pictures(tmp_path / "valid", {"cat": 2, "dog": 2})
+    with pytest.raises(ValueError, match='has "val" and "valid", both val; keep one'):
+        opened(tmp_path)
+    assert not (tmp_path / "split_image_folder.json").exists()
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_test_folder_without_labels_is_drawn_from_train(
+    tmp_path: Path, flat: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures(tmp_path / "train", {"cat": 10, "dog": 10})
+    (tmp_path / "test").mkdir()
+    if flat:
+        paint(tmp_path / "test" / "0.png")
+    with caplog.at_level(logging.WARNING):
+        dataset = opened(tmp_path)
+    assert [len(part) for part in (dataset.train_x, dataset.val, dataset.test)] == [10, 4, 6]
+    assert '/test" has no pictures in class folders and is not used as test' in caplog.text
+    assert "The test pictures are drawn from those of train" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert len(opened(tmp_path).test) == 6
+    assert not caplog.text
+
+
+def test_a_file_name_that_is_no_utf8_is_a_bad_picture(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = pictures(tmp_path / "mine", {"a": 4, "b": 4})
+    try:
+        os.rename(os.fsencode(root / "a" / "00.png"), os.fsencode(root / "a") + b"/\xff.png")
+    except OSError:
+        pytest.skip("the file system takes no such names")
+    with pytest.raises(ValueError, match=r"a/\\udcff.png\" \(its name is not UTF-8; rename it\)"):
+        opened(root)
+    with caplog.at_level(logging.WARNING):
+        dataset = opened(root, bad="skip")
+        opened(root)
+    assert len(dataset.train_x) + len(dataset.val) + len(dataset.test) == 7
+    assert caplog.text.count("Skipped") == len(caplog.records) == 1
+    caplog.text.encode("utf-8")
+
+
+def test_a_stored_split_whose_picture_went_bad_is_named_when_bad_ones_are_to_be_skipped(
+    tmp_path: Path,
+) -> None:
+    root = pictures(tmp_path, {"a": 4, "b": 4})
+    bad = opened(root, bad="skip").test[0].impath
+    Path(bad).write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"1 of 8 pictures.*delete \".*split_image_folder.json\"") as error:
+        opened(root, bad="skip")
+    assert str(error.value).startswith(f'"{bad}" (cannot identify')
+    (root / "split_image_folder.json").unlink()
+    assert bad not in [item.impath for item in opened(root, bad="skip").test]
+
+
 def test_classes_called_train_and_test_are_classes(tmp_path: Path) -> None:
     assert opened(pictures(tmp_path, {"train": 4, "test": 4})).classnames == ["test", "train"]
 
@@ -106,12 +210,16 @@ def test_few_shots_and_halves_of_the_classes_work(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("file", "text"),
-    [("classnames.txt", "n1 ice cream\nn2\ttea\n"), ("classnames.json", '{"n1": "ice cream", "n2": "tea"}')],
+    [
+        ("classnames.txt", "n1 ice cream\nn2\ttea\n"),
+        ("classnames.txt", "\ufeffn1 ice cream\r\nn2 tea\r\n"),
+        ("classnames.json", '{"n1": "ice cream", "n2": "tea"}'),
+    ],
 )
 def test_classes_are_renamed_by_a_file_also_after_the_split(tmp_path: Path, file: str, text: str) -> None:
     root = pictures(tmp_path, {"n1": 4, "n2": 4, "n3": 4})
     assert opened(root).classnames == ["n1", "n2", "n3"]
-    (root / file).write_text(text)
+    (root / file).write_text(text, encoding="utf-8")
     assert opened(root).classnames == ["ice cream", "tea", "n3"]
 
 

@@ -1,5 +1,6 @@
 """ImageNet, its variants and FGVC-Aircraft on small made-up folders: labels, names, lists kept, errors."""
 
+import gzip
 import json
 import logging
 import os
@@ -71,7 +72,8 @@ def test_a_kept_list_spares_listing_until_a_class_folder_changes(
 
 def test_a_damaged_list_is_made_again(tmp_path: Path) -> None:
     folder = imagenet(tmp_path)
-    for damaged in (b"", b"\x1f\x8b\x08cut", b"[1]"):
+    other_shapes = (b"[1]", b'{"n01": 5, "n02": [1]}', b'{"n01": [1, 2, 3]}', b'{"n01": [1, [2]]}')
+    for damaged in (b"", b"\x1f\x8b\x08cut", b"[1]", *map(gzip.compress, other_shapes)):
         (folder / "index_train.json.gz").write_bytes(damaged)
         assert len(build_dataset(config(tmp_path, "ImageNet", shots=-1)).train_x) == 21
 
@@ -129,6 +131,26 @@ def test_folders_that_classnames_does_not_name_are_refused(tmp_path: Path) -> No
         ValueError, match=r'images/train" holds 1 folders that classnames.txt does not name, e.g. "n99"'
     ):
         build_dataset(config(tmp_path, "ImageNet"))
+
+
+@pytest.mark.parametrize(
+    ("part", "empty"), [("val", False), ("val", True), ("train", True), ("train", False)]
+)
+def test_a_class_that_train_or_val_lacks_is_named_and_shifts_no_label(
+    tmp_path: Path, part: str, empty: bool
+) -> None:
+    lacking = imagenet(tmp_path) / "images" / part / "n02"
+    for file in lacking.iterdir():
+        file.unlink()
+    if not empty:
+        lacking.rmdir()
+    with pytest.raises(ValueError, match=rf'images/{part}" has no images of 1 of the classes.*\(n02\)'):
+        build_dataset(config(tmp_path, "ImageNet", shots=-1))
+
+
+def test_class_names_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (imagenet(tmp_path) / "classnames.txt").write_text("\ufeff" + NAMES, encoding="utf-8")
+    assert build_dataset(config(tmp_path, "ImageNet", shots=-1)).classnames[0] == "great white shark"
 
 
 VARIANTS = {

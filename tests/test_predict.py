@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import logging
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,7 +97,7 @@ def test_formats_hold_the_same_numbers(
 def test_a_folder_means_its_pictures_and_the_file_itself_is_a_run(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("b.png", "deeper/a.jpg", ".hidden.png"):
+    for name in ("b.png", "deeper/a.jpg", ".hidden.png", ".cache/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (20, 20)).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no picture")
@@ -119,6 +121,45 @@ def test_unreadable_pictures_are_named_and_the_others_classified(
     assert f'The image "{bad}" cannot be read' in said.err
     with pytest.raises(OSError, match="broken.jpg"):
         Predictor(trained)([bad])
+
+
+def test_grey_pictures_that_would_turn_white_are_named(
+    trained: Path, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("I;16", (20, 20), 60000).save(tmp_path / "deep.png")
+    Image.new("I;16", (20, 20), 200).save(tmp_path / "fits.png")
+    deep, fits = str(tmp_path / "deep.png"), str(tmp_path / "fits.png")
+    assert predict.main(["--model-dir", str(trained), pictures[0], deep, fits]) == 1
+    said = capsys.readouterr()
+    assert [line.split(": ")[0] for line in said.out.splitlines()] == [pictures[0], fits]
+    assert f'The image "{deep}" cannot be used (grey values up to 60000 do not fit' in said.err
+
+
+@pytest.mark.parametrize("style", ["text", "json", "csv"])
+def test_any_file_name_can_be_printed_anywhere(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [predict.Prediction("a/\udcff é.png", [("größe", 1.0)])]
+    for encoding in ("utf-8", "ascii"):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+        monkeypatch.setattr(sys, "stdout", stream)
+        predict.never_fail_to_print()
+        predict.show(found, 1, style)
+        stream.flush()
+        text = stream.buffer.getvalue().decode(encoding)
+        assert "udcff" in text
+        if style == "json":
+            assert json.loads(text)[0]["path"] == found[0].path
+
+
+@pytest.mark.parametrize("closed", ["stdout", "reader"])
+def test_nobody_listening_is_no_error(closed: str, trained: Path, pictures: list[str]) -> None:
+    program = [sys.executable, predict.__file__, "--model-dir", str(trained), pictures[0]]
+    if closed == "stdout":
+        program = ["sh", "-c", 'exec "$@" >&-', "sh", *program]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(program, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_zero_shot_needs_only_class_names(

@@ -5,6 +5,7 @@
     python -m datasets.prepare --check                     what is there, what is not, what to do
     python -m datasets.prepare descriptions                the LLM descriptions of all data sets
     python -m datasets.prepare descriptions dtd            of this one alone
+    python -m datasets.prepare dtd descriptions            this data set, and its descriptions
 
 A second call continues what a first one could not finish. Archives that were downloaded by hand are used
 where they lie in the data set's folder. Exit status: 0 everything asked for is ready, 1 something is not,
@@ -70,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     """Checks or prepares; returns the exit status."""
     from datasets.preparation.sources import find_source, load_sources
 
+    if args.mirror and not args.mirror.lower().startswith(("http://", "https://")):
+        raise ValueError(f'--mirror "{args.mirror}" (or HEBA_DATA_MIRROR) is no http:// or https:// address')
     known = load_sources()
     asked = {name.lower() for name in args.names}
     words = [name for name in args.names if name.lower() not in ("all", DESCRIPTIONS)]
@@ -79,9 +82,12 @@ def run(args: argparse.Namespace) -> int:
         sources = list(known)
     if args.check:
         return check(sources, args)
-    only_descriptions = DESCRIPTIONS in asked and not everything
-    ready = only_descriptions or prepare(sources, args)
-    if only_descriptions or everything:
+    wanted = sources  # data sets named after "descriptions": only the descriptions of these
+    if DESCRIPTIONS in asked and not everything:
+        before = [name.lower() for name in args.names].index(DESCRIPTIONS)
+        wanted = list(dict.fromkeys(find_source(name, known) for name in args.names[:before]))
+    ready = not wanted or prepare(wanted, args)
+    if DESCRIPTIONS in asked or everything:
         ready &= describe(sources or list(known), args)
     return READY if ready else NOT_READY
 
@@ -89,15 +95,16 @@ def run(args: argparse.Namespace) -> int:
 def check(sources: "list[Source]", args: argparse.Namespace) -> int:
     """Prints the table; 0 if all are ready."""
     from datasets.preparation.check import survey, table
-    from datasets.preparation.descriptions import FOLDER, described
+    from datasets.preparation.descriptions import described, is_described
 
     root = Path(args.root).expanduser()
     if not root.is_dir():
         print(f'The data root "{root}" does not exist; --root chooses another one.')
     reports = [survey(source, root) for source in sources]
     print(table(reports, command(args)))
-    names = [source.config for source in described(sources)]
-    lacking = [name for name in names if not (root / FOLDER / f"{name}.json").is_file()]
+    own = described(sources)
+    names = [source.config for source in own]
+    lacking = [source.config for source in own if not is_described(source, root)]
     if names:
         todo = f": prepare descriptions {' '.join(lacking)}" if lacking else ""
         print(f"descriptions: {len(names) - len(lacking)} of {len(names)} data sets{todo}")
@@ -137,7 +144,7 @@ def prepare(sources: "list[Source]", args: argparse.Namespace) -> bool:
 def describe(sources: "list[Source]", args: argparse.Namespace) -> bool:
     """Fetches the descriptions of data sets; one that fails does not stop the others."""
     from datasets.preparation.descriptions import described, prepare_descriptions
-    from datasets.preparation.errors import Unavailable, one_line
+    from datasets.preparation.errors import NoRoom, one_line
     from datasets.preparation.sources import find_source, load_sources
 
     own = described(sources)
@@ -147,9 +154,11 @@ def describe(sources: "list[Source]", args: argparse.Namespace) -> bool:
     for source in own:
         try:
             prepare_descriptions(source, Path(args.root), origin=args.descriptions_from, mirror=args.mirror)
-        except (Unavailable, ValueError) as error:
+        except NoRoom:
+            raise
+        except (OSError, ValueError) as error:
             good = False
-            print(f"error: {one_line(error)}", file=sys.stderr)
+            print(f"error: {source.config}: {one_line(error)}", file=sys.stderr)
     return good
 
 

@@ -185,11 +185,11 @@ def archives_of(source: Source) -> dict[str, bytes]:
             for top in ("cars_train", "cars_test")
         }
         content["car_devkit.tgz"] = tar({"devkit/cars_meta.mat": b"mat"})
-        content["cars_test_annos_withlabels.mat"] = b"mat"
+        content["cars_test_annos_withlabels.mat"] = b"MATLAB 5.0 MAT-file"
     elif source.name == "OxfordFlowers":
         content = {
             "102flowers.tgz": tar({f"jpg/{path}": jpg for path in images}),
-            "imagelabels.mat": b"mat",
+            "imagelabels.mat": b"MATLAB 5.0 MAT-file",
             "cat_to_name.json": b"{}",
         }
     elif source.name == "Food101":

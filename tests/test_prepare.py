@@ -144,6 +144,37 @@ def test_a_split_that_a_loader_drew_gives_way_to_the_official_one(server: Server
     assert "note" in json.loads(path.with_name(path.name + ".old").read_text())
 
 
+def test_a_split_is_not_replaced_while_its_images_cannot_be_had(server: Server, tmp_path: Path) -> None:
+    source = small("EuroSAT", server)
+    prepare(source, tmp_path)
+    path = tmp_path / "eurosat" / source.split
+    full = json.loads(path.read_text())
+    cut = json.dumps({**full, "test": full["test"][:1]})
+    path.write_text(cut)
+    (tmp_path / "eurosat" / "2750" / full["test"][1][0]).unlink()
+    dead = with_files(source, "2750", File("EuroSAT.zip", (server.url("dead", "EuroSAT.zip"),)))
+    report = prepare(dead, tmp_path)
+    assert "stays as it is" in "\n".join(report.problems)
+    assert path.read_text() == cut
+    assert not path.with_name(path.name + ".old").exists()
+    assert prepare(source, tmp_path).state == "ready"
+    assert json.loads(path.read_text()) == full
+    assert path.with_name(path.name + ".old").read_text() == cut
+
+
+def test_a_web_page_in_the_place_of_a_table_is_refused_and_replaced(server: Server, tmp_path: Path) -> None:
+    source = small("OxfordFlowers", server)
+    place, page = "oxford_flowers/cat_to_name.json", b"<html>no</html>"
+    right, server.files[place] = server.files[place], page
+    assert prepare(source, tmp_path).state == "ready"
+    path = tmp_path / place
+    assert not path.exists()
+    path.write_bytes(page)  # an earlier call had put it there
+    server.files[place] = right
+    assert prepare(source, tmp_path).state == "ready"
+    assert path.read_bytes() == right
+
+
 def test_missing_images_are_filled_in_and_others_stay(server: Server, tmp_path: Path) -> None:
     source = small("DescribableTextures", server)
     prepare(source, tmp_path)
@@ -206,6 +237,7 @@ def test_what_has_no_source_ends_in_instructions(server: Server, tmp_path: Path)
         report = prepare(small(name, server, "dead"), tmp_path)
         assert report.state == "missing"
         assert words in report.problems[-1]
+        assert name == "ImageNet" or "drive.google.com/file/d/" in report.problems[-1]
         assert "{folder}" not in report.problems[-1]
 
 

@@ -117,6 +117,34 @@ def test_all_brings_the_descriptions_too(
     assert command.main(["descriptions", *options]) == 1
 
 
+@pytest.mark.parametrize("mirror", ["/mnt/nope", "127.0.0.1:8765"])
+def test_a_mirror_that_is_no_address_is_refused(
+    mirror: str, known: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["eurosat", "--root", str(tmp_path / "data"), "--mirror", mirror]) == 2
+    assert "is no http:// or https:// address" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_names_before_descriptions_are_prepared_too(known: Server, tmp_path: Path) -> None:
+    known.files["descriptions/ucf101.py"] = b'E = {"Apply_Eye_Makeup": ["x"], "Yo_Yo": ["y"]}'
+    known.files["descriptions/eurosat.py"] = b'E = {"Forest": ["x"], "River": ["y"]}'
+    options = ["--mirror", known.url(), "--root", str(tmp_path)]
+    assert command.main(["ucf101", "descriptions", "eurosat", *options]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["descriptions", "ucf101"]
+    assert tree(tmp_path / "descriptions") == ["eurosat.json", "ucf101.json"]
+
+
+def test_descriptions_that_another_process_prepares_are_a_failure_of_their_own(
+    known: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from datasets.preparation.layout import workspace
+
+    with workspace(tmp_path / "descriptions"):
+        assert command.main(["descriptions", "eurosat", "ucf101", "--root", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.count("another process") == 2
+
+
 def test_an_interrupted_call_says_so(tmp_path: Path) -> None:
     """The real command, cut by Ctrl-C while a server keeps it waiting."""
     import socket

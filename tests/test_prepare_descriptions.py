@@ -2,12 +2,20 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from datasets.preparation import descriptions
-from datasets.preparation.descriptions import class_names, key, prepare_descriptions, read_json, read_python
+from datasets.preparation.descriptions import (
+    class_names,
+    is_described,
+    key,
+    prepare_descriptions,
+    read_json,
+    read_python,
+)
 from datasets.preparation.errors import Damaged, Unavailable
 from datasets.preparation.run import prepare
 from datasets.preparation.sources import Source, find_source, load_sources
@@ -30,10 +38,13 @@ def source_of(name: str) -> Source:
 def test_a_python_dictionary_is_read_without_being_executed(tmp_path: Path) -> None:
     path = tmp_path / "eurosat.py"
     path.write_text(
-        '"""Text."""\nimport os\nopen("EXECUTED", "w").write("x")\n'
-        'EUROSAT_TEMPLATES = {\n    "Forest": ["green.", \'with\\nbreak "and" quotes\'],\n}\nprint("x")\n'
+        '"""Text."""\n# more\n'
+        'EUROSAT_TEMPLATES = {\n    "Forest": ["green.", \'with\\nbreak "and" quotes\'],\n}\n'
     )
     assert read_python(path) == {"Forest": ["green.", 'with\nbreak "and" quotes']}
+    path.write_text('open("EXECUTED", "w").write("x")\nA = {"a": ["x"]}\n')
+    with pytest.raises(Damaged, match="line 1 does not assign"):
+        read_python(path)
     assert not Path("EXECUTED").exists()
 
 
@@ -42,7 +53,10 @@ def test_a_python_dictionary_is_read_without_being_executed(tmp_path: Path) -> N
     [
         ('A = {"Forest": [open("x").read()]}', "no plain dictionary"),
         ("A = {}", r"no \{class name"),
-        ("A = [1]", "0 dictionaries instead of one"),
+        ("A = [1]", "line 1 does not assign a dictionary"),
+        ("# nothing", "0 dictionaries instead of one"),
+        ('A = {"a": ["x"]}\nprint("x")', "line 2 does not assign a dictionary"),
+        ('import os\nA = {"a": ["x"]}', "line 1 does not assign a dictionary"),
         ('A = {"a": ["x"]}\nB = {"b": ["y"]}', "2 dictionaries instead of one"),
         ('A = {"a": "x"}', "class 'a' has no list of sentences"),
         ('A = {"a": ["x", " "]}', "class 'a' has no list of sentences"),
@@ -82,7 +96,7 @@ def test_every_class_needs_a_description(server: Server, tmp_path: Path) -> None
     server.files["ucf101.py"] = b'U = {"apply eye makeup": ["a face."], "yoyo": ["a toy."]}'
     data = small("UCF101", server)
     prepare(data, tmp_path)
-    with pytest.raises(ValueError, match=r"describes no Yo_Yo \(1 classes\)"):
+    with pytest.raises(Unavailable, match=r"good/ucf101.py: describes no Yo_Yo \(1 classes\)"):
         prepare_descriptions(data, tmp_path)
     assert not (tmp_path / "descriptions" / "ucf101.json").exists()
     mine = tmp_path / "descriptions" / "ucf101.json"
@@ -101,8 +115,22 @@ def test_where_no_source_delivers_each_is_named(server: Server, tmp_path: Path) 
 
 def test_a_damaged_file_is_skipped_for_the_next_source(server: Server, tmp_path: Path) -> None:
     server.files |= {"dtd.py": b'D = {"banded": ["stripes."]}', "descriptions/dtd.py": b"<html>"}
-    path = prepare_descriptions(source_of("dtd"), tmp_path, mirror=server.url())
+    path = prepare_descriptions(replace(source_of("dtd"), classes=1), tmp_path, mirror=server.url())
     assert json.loads(path.read_text()) == {"banded": ["stripes."]}
+
+
+def test_a_file_that_lacks_classes_is_skipped_for_the_next_source(server: Server, tmp_path: Path) -> None:
+    both = b'D = {"banded": ["stripes."], "wavy": ["waves."]}'
+    server.files |= {"dtd.py": both, "descriptions/dtd.py": b'D = {"banded": ["stripes."]}'}
+    two = replace(source_of("dtd"), classes=2)
+    path = prepare_descriptions(two, tmp_path, mirror=server.url())
+    assert len(json.loads(path.read_text())) == 2
+    assert is_described(two, tmp_path)
+    path.write_text("{")
+    assert not is_described(two, tmp_path)
+    path.unlink()
+    with pytest.raises(Unavailable, match="describes 2 classes instead of 47"):
+        prepare_descriptions(source_of("dtd"), tmp_path, mirror=server.url())
 
 
 def test_cupls_names_become_those_of_coops_loaders(server: Server, tmp_path: Path) -> None:
@@ -111,8 +139,9 @@ def test_cupls_names_become_those_of_coops_loaders(server: Server, tmp_path: Pat
         "all_prompts/full_prompts/sun_prompts_full.json": b'{"apse (indoor)": ["x."], "abbey": ["y."]}',
     }
     written = {
-        name: list(json.loads(prepare_descriptions(source_of(name), tmp_path, origin="cupl").read_text()))
-        for name in ("stanford_cars", "sun397")
+        name: list(json.loads(prepare_descriptions(source, tmp_path, origin="cupl").read_text()))
+        for name, count in (("stanford_cars", 1), ("sun397", 2))
+        for source in [replace(source_of(name), classes=count)]
     }
     assert written == {"stanford_cars": ["2012 Audi TT Coupe"], "sun397": ["indoor apse", "abbey"]}
     with pytest.raises(Unavailable, match="CuPL has no descriptions of EuroSAT"):
@@ -124,7 +153,7 @@ def test_it_is_said_when_the_classes_could_not_be_compared(
 ) -> None:
     server.files["dtd.py"] = b'D = {"banded": ["stripes.", "more."]}'
     with caplog.at_level(logging.INFO):
-        prepare_descriptions(source_of("dtd"), tmp_path)
+        prepare_descriptions(replace(source_of("dtd"), classes=1), tmp_path)
     assert "1 classes, 2 sentences each; not compared with the classes" in caplog.messages[-1]
 
 

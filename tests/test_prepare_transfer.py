@@ -122,7 +122,7 @@ def test_google_drive_is_reached_through_gdown(server: Server, tmp_path: Path) -
     assert prepare(with_files(source, "UCF-101-midframes", file), tmp_path).state == "ready"
     gone = replace(file, sources=("gdrive:nothing",))
     report = prepare(with_files(source, "UCF-101-midframes", gone), tmp_path / "again")
-    assert "UCF-101-midframes: gdrive:nothing: " in "\n".join(report.problems)
+    assert "UCF-101-midframes: https://drive.google.com/file/d/nothing/view: " in "\n".join(report.problems)
 
 
 @pytest.mark.parametrize("kind", ["", "datasets/"])

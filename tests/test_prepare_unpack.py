@@ -1,10 +1,12 @@
 """Archives of other people cannot write outside their folder, fill the disk, or leave half of themselves."""
 
+import gzip
 import io
 import os
 import stat
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,51 @@ def test_too_many_files_are_refused() -> None:
     limit.file()
     with pytest.raises(Damaged, match=f"{MAX_FILES:,} files"):
         limit.file()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_folders_count_as_files(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tmp_path / f"archive.{kind}"
+    if kind == "zip":
+        archive.write_bytes(zipped({"a/": b"", "b/": b""}))
+    else:
+        with tarfile.open(archive, "w") as file:
+            for name in "ab":
+                member = tarfile.TarInfo(name)
+                member.type = tarfile.DIRTYPE
+                file.addfile(member)
+    monkeypatch.setattr(Limit.__init__, "__defaults__", (1,))
+    refused(archive, "it holds more than")
+
+
+def test_names_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
+    for kind, pack in (("zip", zipped), ("tar.gz", tar)):
+        (tmp_path / f"archive.{kind}").write_bytes(pack({"a" * 300: b"x"}))
+        refused(tmp_path / f"archive.{kind}", "File name too long")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("pack", [gzip.compress, bytes])
+def test_a_huge_header_of_a_tar_is_refused(kind: bytes, pack: Callable[..., bytes], tmp_path: Path) -> None:
+    member = tarfile.TarInfo("header")
+    member.type, member.size = kind, 3 << 30
+    (tmp_path / "archive").write_bytes(pack(member.tobuf(tarfile.USTAR_FORMAT) + bytes(4096)))
+    refused(tmp_path / "archive", "a header of 3.22GB")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_packed_with_another_method_is_refused(method: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w", method) as file:
+        file.writestr("a", b"x")
+    refused(tmp_path / "archive.zip", "another method")
+
+
+def test_too_little_memory_is_the_archives_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datasets.preparation import unpack as module
+
+    (tmp_path / "archive.tar").write_bytes(tar({"a": b"x"}))
+    monkeypatch.setattr(module, "write", lambda *args: (_ for _ in ()).throw(MemoryError()))
+    refused(tmp_path / "archive.tar", "too much memory")
 
 
 @pytest.mark.parametrize("share", [0, 0.2, 0.6, 0.95])

@@ -84,7 +84,7 @@ def problem_of(source: Source, part: Part, at: At) -> str:
     if part.paths == (CLASSNAMES,):
         return classnames_problem(at(CLASSNAMES))
     if not part.required:
-        return ""
+        return next(filter(None, (content_problem(at(path)) for path in part.paths)), "")
     if source.layout == "split":
         return images_problem(source, part.paths, at)
     if source.layout == "imagenet":
@@ -131,6 +131,20 @@ def is_published(source: Source, path: Path) -> bool:
     content = json.dumps(json.loads(path.read_text(encoding="utf-8")))
     digest = hashlib.sha256(content.encode()).hexdigest()
     return digest.startswith(source.split_digest)
+
+
+def content_problem(path: Path) -> str:
+    """What is wrong with a JSON or MATLAB file, whatever it says; a server's error page is none."""
+    if path.suffix == ".json" and path.is_file():
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            return f"{path.name} is no JSON"
+    if path.suffix == ".mat" and path.is_file():
+        with open(path, "rb") as file:
+            if file.read(7) != b"MATLAB ":  # "MATLAB 5.0 MAT-file", "MATLAB 7.3 MAT-file"
+                return f"{path.name} is no MATLAB file"
+    return ""
 
 
 def images_problem(source: Source, paths: tuple[str, ...], at: At) -> str:
@@ -187,7 +201,7 @@ def read_classnames(path: Path) -> dict[str, str]:
 
 def lines_of(path: Path) -> list[str]:
     """The lines of a text file; what is no UTF-8 in it is replaced."""
-    return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
 
 
 def listed(source: Source, at: At) -> dict[str, list[tuple[str, str]]]:

@@ -16,6 +16,7 @@ from datasets.preparation.transfer import obtain, with_mirror
 logger = logging.getLogger(__name__)
 FOLDER = "descriptions"
 MAX_SIZE = 20 << 20
+NAMES = {"imagenet": 998}  # where two classes share a name there are fewer names than classes
 GITHUB = "https://raw.githubusercontent.com/"
 # One Python file a data set with one dictionary: {class name: [sentence, …]}, 20 a class. MMApp, by the same
 # authors, has the same folder.
@@ -54,23 +55,26 @@ def prepare_descriptions(source: Source, root: Path, *, origin: str = "lweib", m
         mirror: address that is tried first, as ``<mirror>/descriptions/<file name>``.
 
     Raises:
-        Unavailable: no source delivers the file.
-        ValueError: it leaves classes of the data set without a description; all are named.
+        Unavailable: no source delivers a file that describes all classes; says why for each.
+        ValueError: the file that is there leaves classes without a description; all are named.
+        OSError: another process works there, or the folder cannot be written.
     """
     root = root.expanduser().absolute()
     target = root / FOLDER / f"{source.config}.json"
     classes = class_names(source, root)
     if target.is_file():
         lines = read_json(target)
-        require_all(lines, classes, target, "delete it to fetch it again")
+        try:
+            require_all(lines, classes, source)
+        except ValueError as error:
+            raise ValueError(f"{target} {error}; delete it to fetch it again") from error
         logger.info("%s is there: %s", target, summary(lines))
         return target
     suffix, sources = addresses(source, origin)
     file = File(f"{source.config}{suffix}", with_mirror(sources, mirror, f"{FOLDER}/{source.config}{suffix}"))
     with workspace(target.parent) as work:
         try:
-            path, lines = fetch(file, source, origin, work)
-            require_all(lines, classes, path, "choose another source with --descriptions-from")
+            path, lines = fetch(file, source, origin, work, classes)
             path.write_text(json.dumps(lines, indent=1, ensure_ascii=False), encoding="utf-8")
             os.replace(path, target)
         finally:
@@ -80,8 +84,20 @@ def prepare_descriptions(source: Source, root: Path, *, origin: str = "lweib", m
     return target
 
 
-def fetch(file: File, source: Source, origin: str, work: Path) -> tuple[Path, dict[str, list[str]]]:
-    """The file from the first source that delivers descriptions, and what it says.
+def is_described(source: Source, root: Path) -> bool:
+    """Whether a data set's descriptions are there, can be read, and leave out none of its classes."""
+    try:
+        lines = read_json(root / FOLDER / f"{source.config}.json")
+        require_all(lines, class_names(source, root), source)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def fetch(
+    file: File, source: Source, origin: str, work: Path, classes: list[str]
+) -> tuple[Path, dict[str, list[str]]]:
+    """The file from the first source that delivers descriptions of all classes, and what it says.
 
     Raises:
         Unavailable: none does; says why for each.
@@ -91,8 +107,10 @@ def fetch(file: File, source: Source, origin: str, work: Path) -> tuple[Path, di
         try:
             path = obtain(file, address, work)
             lines = read_python(path) if file.name.endswith(".py") else read_json(path)
-            return path, renamed(lines, source, origin)
-        except Unavailable as error:
+            lines = renamed(lines, source, origin)
+            require_all(lines, classes, source)
+            return path, lines
+        except (Unavailable, ValueError) as error:
             failures.append(f"{address}: {one_line(error)}")
     raise Unavailable(
         f"descriptions of {source.name} could not be fetched: {'; '.join(failures)}. "
@@ -117,12 +135,17 @@ def read_python(path: Path) -> dict[str, list[str]]:
     """The dictionary that a Python file assigns; nothing in the file is executed.
 
     Raises:
-        Damaged: it assigns no literal dictionary of descriptions.
+        Damaged: it holds anything but one literal dictionary of descriptions.
     """
     text = _text(path)
     try:
-        values = [node.value for node in ast.parse(text).body if isinstance(node, ast.Assign | ast.AnnAssign)]
-        found = [ast.literal_eval(value) for value in values if isinstance(value, ast.Dict)]
+        nodes = ast.parse(text).body
+        if nodes and isinstance(nodes[0], ast.Expr) and isinstance(nodes[0].value, ast.Constant):
+            del nodes[0]  # what the file says of itself
+        for node in nodes:
+            if not (isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict)):
+                raise Damaged(f"{path.name}: line {node.lineno} does not assign a dictionary")
+        found = [ast.literal_eval(node.value) for node in nodes]
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise Damaged(f"{path.name} holds no plain dictionary: {one_line(error)[:200]}") from error
     if len(found) != 1:
@@ -194,12 +217,15 @@ def class_names(source: Source, root: Path) -> list[str]:
     return list(dict.fromkeys(name for items in images.values() for _, name in items))
 
 
-def require_all(lines: dict[str, list[str]], classes: list[str], where: Path, remedy: str) -> None:
-    """Raises ValueError, naming them, where classes have no description."""
+def require_all(lines: dict[str, list[str]], classes: list[str], source: Source) -> None:
+    """Raises ValueError where classes have no description: names them, or counts where no names are known."""
     there = {key(name) for name in lines}
+    expected = NAMES.get(source.config, source.classes)
+    if not classes and len(there) < expected:
+        raise ValueError(f"describes {len(there)} classes instead of {expected}")
     missing = [name for name in classes if key(name) not in there]
     if missing:
-        raise ValueError(f"{where} describes no {', '.join(missing)} ({len(missing)} classes); {remedy}")
+        raise ValueError(f"describes no {', '.join(missing)} ({len(missing)} classes)")
 
 
 def summary(lines: dict[str, list[str]]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from datasets.preparation.errors import Damaged, Unavailable
 from datasets.preparation.progress import Progress
 from datasets.preparation.sources import File
-from datasets.preparation.unpack import MAX_RATIO, Limit, complaints, safe_path, untar
+from datasets.preparation.unpack import MAX_RATIO, Limit, Member, complaints, safe_path, untar
 
 logger = logging.getLogger(__name__)
 # Line i is the wnid of ILSVRC2012_val_<i>.JPEG.
@@ -35,7 +35,11 @@ def unpack_train(archive: Path, target: Path) -> None:
     """
     target.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
-    with complaints(archive.name, target), tarfile.open(archive) as file, Progress(archive.name) as bar:
+    with (
+        complaints(archive.name, target),
+        tarfile.open(archive, tarinfo=Member) as file,
+        Progress(archive.name) as bar,
+    ):
         for member in file:
             wnid, _, suffix = member.name.partition(".")
             if not member.isfile() or suffix != "tar":

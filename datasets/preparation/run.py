@@ -11,7 +11,7 @@ from datasets.preparation.check import At, Report, at_home, is_published, proble
 from datasets.preparation.errors import Damaged, Unavailable, one_line
 from datasets.preparation.layout import clean, locate, place, set_aside, workspace
 from datasets.preparation.sources import CLASSNAMES, File, Part, Source
-from datasets.preparation.transfer import obtain, verify, with_mirror
+from datasets.preparation.transfer import obtain, shown, verify, with_mirror
 from datasets.preparation.unpack import is_archive, unpack
 
 logger = logging.getLogger(__name__)
@@ -38,13 +38,20 @@ def prepare(source: Source, root: Path, *, mirror: str = "", keep: bool = False)
     """
     root = root.expanduser().absolute()
     report = survey(source, root)
-    if report.state == "ready":
-        logger.info("%s is ready in %s", source.name, root / source.folder)
-        return report
     folder = root / source.folder
+    spoilt = [
+        part
+        for part in source.parts
+        if all((folder / path).exists() for path in part.paths) and problem_of(source, part, at_home(folder))
+    ]
+    if report.state == "ready" and not spoilt:
+        logger.info("%s is ready in %s", source.name, folder)
+        return report
     with workspace(folder) as work:
         job = Job(source, root, work, mirror, keep)
-        failures = [failure for part in source.parts for failure in job.bring(part)]
+        parts = source.parts if report.state != "ready" else spoilt
+        failures = [failure for part in parts for failure in job.bring(part)]
+        failures += job.replace_split()
         report = survey(source, root)
         if report.state == "ready" and not keep:
             clean(work)
@@ -71,6 +78,7 @@ class Job:
         self.folder = root / source.folder
         self.downloads, self.unpacked = work / "downloads", work / "unpacked"
         self.failed: set[str] = set()  # sources that are not asked again
+        self.waiting: dict[str, Path] = {}  # the split that replaces another one once its images are there
 
     def bring(self, part: Part) -> list[str]:
         """Makes a part complete; returns, where that fails, why: one line for each source that was tried."""
@@ -81,15 +89,15 @@ class Job:
                 imagenet.sort_validation(self.folder / "images/val", self.wnids())
             except Unavailable as error:
                 failures.append(one_line(error))
-        if not problem_of(self.source, part, at_home(self.folder)):
+        if not problem_of(self.source, part, self.future({})):
             return []
         for file, origin in self.candidates(part):
             try:
                 self.settle(part, self.open(part, file, origin))
                 return []
             except Unavailable as error:
-                failures.append(f"{what}: {origin}: {one_line(error)}")
-                logger.warning("%s: %s", origin, one_line(error))
+                failures.append(f"{what}: {shown(origin)}: {one_line(error)}")
+                logger.warning("%s: %s", shown(origin), one_line(error))
                 self.failed.add(origin)
                 if isinstance(error, Damaged):
                     self.forget(file)
@@ -123,7 +131,7 @@ class Job:
         unpacked = self.unpacked / file.name
         path = Path(origin)
         if not path.is_absolute():
-            logger.info("fetching %s", origin)
+            logger.info("fetching %s", shown(origin))
             path = obtain(file, origin, self.downloads)
         elif not path.is_relative_to(self.work):
             logger.info("checking %s", path)
@@ -175,6 +183,9 @@ class Job:
             raise Damaged(problem)
         if part.paths == (self.source.split,) and not is_published(self.source, found[self.source.split]):
             raise Damaged(f"{self.source.split} is another split than the published one")
+        if part.paths == (self.source.split,) and (self.folder / self.source.split).is_file():
+            self.waiting = found
+            return
         for name, path in found.items():
             target = self.folder / name
             if target.is_file() and path.read_bytes() != target.read_bytes():
@@ -182,11 +193,23 @@ class Job:
             place(path, target)
         logger.info("%s: %s in place", self.source.name, ", ".join(part.paths))
 
+    def replace_split(self) -> list[str]:
+        """Puts a split in the place of another one if all its images are there; else says that it waits."""
+        if not self.waiting:
+            return []
+        at, split = self.future({}), self.folder / self.source.split
+        if any(part.required and problem_of(self.source, part, at) for part in self.source.parts):
+            return [f"{split.name} stays as it is until the images of the complete one are there"]
+        set_aside(split)
+        place(self.waiting[self.source.split], split)
+        self.waiting = {}
+        return []
+
     def future(self, found: dict[str, Path]) -> At:
-        """Where paths of the data set lie while ``found`` is not yet moved."""
+        """Where paths of the data set lie while ``found`` and a waiting split are not yet moved."""
 
         def at(path: str) -> Path:
-            for name, there in found.items():
+            for name, there in {**self.waiting, **found}.items():
                 if path == name or path.startswith(f"{name}/"):
                     return Path(os.path.normpath(there / os.path.relpath(path, name)))
             return self.folder / path

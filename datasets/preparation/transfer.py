@@ -238,6 +238,12 @@ def checksum(path: Path, kind: str) -> str:
     return digest.hexdigest()
 
 
+def shown(source: str) -> str:
+    """A source as a message names it: a file on Google Drive by the address that a browser opens."""
+    scheme, _, name = source.partition(":")
+    return f"https://drive.google.com/file/d/{name}/view" if scheme == "gdrive" else source
+
+
 def with_mirror(sources: tuple[str, ...], mirror: str, place: str) -> tuple[str, ...]:
     """The sources of a file with ``<mirror>/<place>`` before them, where a mirror is given."""
     return (f"{mirror.rstrip('/')}/{quote(place)}", *sources) if mirror else sources

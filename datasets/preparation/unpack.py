@@ -1,8 +1,11 @@
 """Unpacking zip and tar archives of other people: nothing lands outside the target or fills the disk."""
 
+import errno
 import logging
+import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -19,7 +22,17 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MAX_RATIO = 20  # photographs hardly shrink: an archive that grows more than this is a bomb …
 SMALL = 1 << 30  # … unless what it grows to is small
-MAX_FILES = 3_000_000
+MAX_FILES = 3_000_000  # and folders
+MAX_HEADER = 1 << 20  # bytes of a long name or of PAX records, which are read into memory
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # Python unpacks the others without a bound
+EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 CHUNK = 1 << 20
 
 
@@ -30,7 +43,7 @@ def is_archive(name: str) -> bool:
 
 @dataclass
 class Limit:
-    """What may still be written: bytes and files."""
+    """What may still be written: bytes, and files and folders."""
 
     bytes: int
     files: int = MAX_FILES
@@ -48,7 +61,7 @@ class Limit:
             )
 
     def file(self) -> None:
-        """Counts a file; raises Damaged likewise."""
+        """Counts a file or a folder; raises Damaged likewise."""
         self.files -= 1
         if self.files < 0:
             raise Damaged(f"it holds more than {MAX_FILES:,} files")
@@ -97,12 +110,16 @@ def complaints(name: str, folder: Path) -> Iterator[None]:
         tarfile.TarError,
         zipfile.BadZipFile,
         zlib.error,
+        lzma.LZMAError,
+        struct.error,
         EOFError,
         NotImplementedError,
         RuntimeError,
-        UnicodeError,
+        ValueError,
     ) as error:
         raise Damaged(f"{name} is cut or no zip or tar archive: {one_line(error)}") from error
+    except MemoryError as error:
+        raise Damaged(f"{name} is refused: unpacking it needs too much memory") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise Damaged(
             f"{name} is refused: it has a file and a folder of one name: {one_line(error)}"
@@ -113,6 +130,8 @@ def complaints(name: str, folder: Path) -> Iterator[None]:
                 f'no room left to unpack {name} in "{folder.parent}" ({one_line(error)}); make room, or '
                 "choose another --root, and run the command again"
             ) from error
+        if error.errno in BAD_NAME:
+            raise Damaged(f"{name} is refused: {error.strerror} ({str(error.filename)[-60:]!r})") from error
         if error.errno is None:  # gzip's and lzma's complaints
             raise Damaged(f"{name} is cut or damaged: {one_line(error)}") from error
         raise
@@ -131,22 +150,44 @@ def unzip(archive: Path, folder: Path, limit: Limit) -> None:
                 kind = stat.S_IFMT(member.external_attr >> 16)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                     raise Damaged(f'"{member.filename}" is a link or a device')
+                if member.compress_type not in METHODS:
+                    raise Damaged(
+                        f'"{member.filename}" is packed with another method than stored and deflate'
+                    )
                 path = safe_path(folder, member.filename)
                 if member.is_dir():
+                    limit.file()
                     path.mkdir(parents=True, exist_ok=True)
                 elif not is_litter(member.filename):
                     with file.open(member) as content:
                         write(content, path, limit, bar)
 
 
+class Member(tarfile.TarInfo):
+    """A member of a tar file whose extended headers have a bounded size."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "Member":
+        """Reads a header.
+
+        Raises:
+            RuntimeError: it announces an extended header that is too large; tarfile would hide a Damaged.
+        """
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in EXTENDED and member.size > MAX_HEADER:
+            raise RuntimeError(f"a header of {size(member.size)}")
+        return member
+
+
 def untar(stream: IO[bytes], folder: Path, limit: Limit, bar: Progress) -> None:
     """Unpacks a tar file, given as an open file, into an existing folder."""
-    with tarfile.open(fileobj=stream) as file:
+    with tarfile.open(fileobj=stream, tarinfo=Member) as file:
         for member in file:
             if not (member.isfile() or member.isdir()):
                 raise Damaged(f'"{member.name}" is a link or a device')
             path = safe_path(folder, member.name)
             if member.isdir():
+                limit.file()
                 path.mkdir(parents=True, exist_ok=True)
             elif not is_litter(member.name):
                 content = file.extractfile(member)

@@ -134,7 +134,7 @@ def draw_class(stem: str, label: int, data_set: DataSet, files: list[Path]) -> i
 
     Each class has a generator of its own, so that a cut call ends with the files of an uncut one.
     """
-    if all(path.is_file() for path in files):
+    if all(path.is_file() and path.stat().st_size for path in files):
         return 0
     rng = np.random.default_rng([SEED, zlib.crc32(stem.encode()), label])
     table = world.pictures_of(data_set.classes[label], len(files), rng)

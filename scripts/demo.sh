@@ -31,7 +31,9 @@ step() { # step TEXT SCRIPT [ARGUMENTS ...]
     echo "== $text"
     bash "$HERE/$script" "$@" </dev/null |
         { grep --line-buffered -E '^(epoch \[|\* accuracy|Finished already|Novel classes at)' || true; } || status=$?
-    if [ "$status" != 0 ]; then
+    if [ "$status" = 130 ]; then # interrupted, as train.py has said
+        exit 130
+    elif [ "$status" != 0 ]; then
         echo "error: scripts/$script $* failed; once the cause is gone, the same command goes on from here" >&2
         exit "$status"
     fi

@@ -175,6 +175,8 @@ def test_a_cut_call_is_continued_to_the_same_files(tmp_path: Path) -> None:
     (tmp_path / "demo" / "split_zhou_Demo.json").unlink()
     next(tmp_path.rglob("test_001.png")).unlink()
     assert ", 6 of them drawn now" in make_data.make("demo", SMALL, tmp_path)
+    next(tmp_path.rglob("test_001.png")).write_bytes(b"")  # the disk was full
+    assert ", 6 of them drawn now" in make_data.make("demo", SMALL, tmp_path)
     assert contents(tmp_path) == whole
 
 

@@ -319,6 +319,18 @@ def test_an_output_folder_that_cannot_be_made_is_named(
     assert f'--output-dir "{tmp_path / "file"}" cannot be made' in capsys.readouterr().err
 
 
+def test_novel_classes_are_evaluated_once_where_both_scales_are_one(
+    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
+) -> None:
+    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "new", "TRAINER.HeBA.ADAPTER_SCALE_NOVEL", "0.025"]
+    flags = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "last")
+    arguments = subprocess_command(command(toy_data, tmp_path, opts, *flags))
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.count("* accuracy") == 1
+    assert "other" not in json.loads((tmp_path / "results.json").read_text())
+
+
 def test_settings_said_on_the_command_line_may_differ_from_training(
     trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
 ) -> None:

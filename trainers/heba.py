@@ -291,7 +291,7 @@ class HeBA(ClipTrainer):
         return {"loss": loss.detach(), "n_cls": len(classes)}
 
     def test(self, split: str | None = None) -> float:
-        """Evaluates at the base scale; novel classes at both scales, the result's own last."""
+        """Evaluates at the base scale; novel classes at both scales if they differ, the result's own last."""
         learner = self.model.adapter_learner
         if self.cfg.DATASET.SUBSAMPLE_CLASSES != "new":
             learner.eval_scale = learner.base_scale
@@ -301,13 +301,14 @@ class HeBA(ClipTrainer):
         scales = {"novel": learner.novel_scale, "base": learner.base_scale}
         chosen = self.options.NOVEL_RESULT_SCALE
         other = next(name for name in scales if name != chosen)
-        beside = {}
-        for name in (other, chosen):
+        beside = None
+        for name in (other, chosen) if scales[other] != scales[chosen] else (chosen,):
             learner.eval_scale = scales[name]
             logger.info("Novel classes at the %s scale %g", name, scales[name])
             accuracy = super().test(split)
             self.results["adapter_scale"] = scales[name]
             if name == other:
                 beside = self.results
-        self.results["other"] = {f"{other}_scale": beside}
+        if beside is not None:
+            self.results["other"] = {f"{other}_scale": beside}
         return accuracy

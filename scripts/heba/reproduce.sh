@@ -12,4 +12,4 @@ fi
 PROTOCOL=$1
 shift
 exec "$PYTHON" "$HEBA_ROOT/reproduce.py" "$PROTOCOL" --root "${DATA:-$HEBA_ROOT/data}" \
-    --output "${OUTPUT:-$HEBA_ROOT/output}" ${SHOTS:+--shots $SHOTS} "$@"
+    ${OUTPUT:+--output "$OUTPUT"} ${SHOTS:+--shots $SHOTS} "$@"

@@ -88,6 +88,10 @@ def make_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, str]]:
         raise ValueError(
             f'missing below --root "{root}": {", ".join(lacking)}; get them with: {remedy(missing, root)}'
         )
+    if len(missing.keys() & set(names)) == len(names):
+        raise ValueError(
+            f'none of the data sets is below --root "{root}"; get them with: {remedy(names, root)}'
+        )
     plan = Plan(
         protocol=args.protocol,
         trainers=trainers(args),

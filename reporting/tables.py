@@ -201,35 +201,50 @@ def overviews(tables: Sequence[Table], methods: Sequence[str]) -> list[Table]:
     found = []
     for kind in KINDS:
         group = [table for table in tables if table.key.kind == kind]
-        kinds_tables = [overview(same, methods) for same in by_source(group) if len(same) > 1]
+        kinds_tables = [overview(same, methods) for same in related(group) if len(same) > 1]
         found += [table for table in kinds_tables if table]
     return found
 
 
-def by_source(tables: Sequence[Table]) -> list[list[Table]]:
-    groups: dict[str, list[Table]] = defaultdict(list)
+def related(tables: Sequence[Table]) -> list[list[Table]]:
+    """Tables that may be compared: of one source, and connected by data sets that two of them share."""
+    groups: list[list[Table]] = []
     for table in tables:
-        groups[table.key.source].append(table)
-    return list(groups.values())
+        names = {row.name for row in table.dataset_rows()}
+        near = [
+            group
+            for group in groups
+            if any(
+                other.key.source == table.key.source and names & {row.name for row in other.dataset_rows()}
+                for other in group
+            )
+        ]
+        groups = [group for group in groups if group not in near]
+        groups.append([*(other for group in near for other in group), table])
+    return [sorted(group, key=list(tables).index) for group in groups]
 
 
 def overview(tables: Sequence[Table], methods: Sequence[str]) -> Table | None:
     """The methods' averages over the data sets that all of them have; None if there is no such data set.
 
-    Methods that have no data set completely are left out.
+    A method that has no data set completely, or none in common with those before it, is left out and named.
     """
     few_shot = tables[0].key.kind == "few_shot"
     complete = [
         (table, [row.name for row in (table.dataset_rows() if few_shot else table.complete_rows())])
         for table in tables
     ]
-    complete = [(table, names) for table, names in complete if names]
-    tables = [table for table, _ in complete]
-    if len(tables) < 2:
+    common: list[str] = []
+    kept: list[Table] = []
+    for table, names in complete:
+        shared = [name for name in common if name in names] if kept else names
+        if shared:
+            common = shared
+            kept.append(table)
+    if len(kept) < 2:
         return None
-    common = [name for name in complete[0][1] if all(name in names for _, names in complete)]
-    if not common:
-        return None
+    left_out = [label for table, label in zip(tables, labels(tables), strict=True) if table not in kept]
+    tables = kept
     columns = list(dict.fromkeys(column for table in tables for column in table.columns))
     columns.sort(key=lambda name: int(re.match(r"\d*", name)[0] or 0))
     rows = []
@@ -240,6 +255,7 @@ def overview(tables: Sequence[Table], methods: Sequence[str]) -> Table | None:
         if trained:  # the targets' runs trained nothing
             rows[-1].cost |= trained[0].cost
     notes = [f"averages over {len(common)} data set{'s' * (len(common) > 1)}: {', '.join(common)}"]
+    notes += [f"left out, without a complete data set in common with the others: {name}" for name in left_out]
     comparable = [table for table in tables if table.is_comparable]
     if comparable and (beside := published_rows(tables[0].key.kind, methods, common)):
         rows += beside

@@ -106,8 +106,8 @@ def expand(plan: Plan) -> list[Job]:
 
 def base2new(plan: Plan, trainer: str, seed: int, shots: int) -> Iterator[Job]:
     """Training on the base classes, then the novel ones in the same process, which saves its start."""
-    config = config_name(plan, trainer)
     for dataset in plan.datasets:
+        config = config_name(plan, trainer, dataset)
         run = f"{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}"
         base = plan.output / "base2new" / "train_base" / run
         novel = plan.output / "base2new" / "test_new" / run
@@ -123,7 +123,7 @@ def base2new(plan: Plan, trainer: str, seed: int, shots: int) -> Iterator[Job]:
 
 def transfer(plan: Plan, trainer: str, seed: int, shots: int) -> Iterator[Job]:
     """Training on all classes of the source, then an evaluation on each target."""
-    experiment = f"{trainer}/{config_name(plan, trainer)}_{shots}shots"
+    experiment = f"{trainer}/{config_name(plan, trainer, plan.source)}_{shots}shots"
     model = plan.output / plan.source / experiment / f"seed{seed}"
     trained = job_name(trainer, plan.source, seed)
     flags = ["--seed", str(seed), *["--eval-only"] * (trainer in UNTRAINED)]
@@ -143,7 +143,7 @@ def few_shot(plan: Plan, trainer: str, seed: int, shots: int) -> Iterator[Job]:
     shots = 0 if trainer in UNTRAINED else shots
     flags = ["--seed", str(seed), *["--eval-only"] * (trainer in UNTRAINED)]
     for dataset in plan.datasets:
-        run = f"{dataset}/shots_{shots}/{trainer}/{config_name(plan, trainer)}/seed{seed}"
+        run = f"{dataset}/shots_{shots}/{trainer}/{config_name(plan, trainer, dataset)}/seed{seed}"
         folder = plan.output / "few_shot" / run
         runs = (make_run(plan, trainer, dataset, folder, flags, shots),)
         name = job_name(trainer, dataset, seed, f"{shots}-shot")
@@ -170,7 +170,9 @@ def make_run(
     plan: Plan, trainer: str, dataset: str, folder: Path, flags: list[str], shots: int, *options: str
 ) -> Run:
     """A run as the shell scripts' ``run_train`` calls it."""
-    config = ROOT / "configs" / "trainers" / config_folder(trainer) / f"{config_name(plan, trainer)}.yaml"
+    trained_on = plan.source if PROTOCOLS[plan.protocol].jobs is transfer else dataset
+    name = config_name(plan, trainer, trained_on)
+    config = ROOT / "configs" / "trainers" / config_folder(trainer) / f"{name}.yaml"
     arguments = [
         *("--root", str(plan.root), "--trainer", trainer),
         *("--dataset-config-file", str(dataset_config(dataset)), "--config-file", str(config)),
@@ -190,16 +192,17 @@ def config_folder(trainer: str) -> str:
     return "ZeroshotCLIP" if trainer in UNTRAINED else trainer
 
 
-def config_name(plan: Plan, trainer: str) -> str:
-    """The trainer's configuration in this protocol: the plan's, or the protocol's own.
+def config_name(plan: Plan, trainer: str, dataset: str) -> str:
+    """The trainer's configuration for models of a data set: the plan's, or the protocol's own.
 
+    The demo's data sets need the demo's CLIP, so theirs is ``demo`` in every protocol.
     Zero-shot CLIP, which has none of the protocols' names, falls back to ``vit_b16``.
 
     Raises:
         ValueError: there is no such file.
     """
     folder = ROOT / "configs" / "trainers" / config_folder(trainer)
-    name = plan.config or PROTOCOLS[plan.protocol].config
+    name = plan.config or ("demo" if dataset.startswith("demo") else PROTOCOLS[plan.protocol].config)
     if trainer in UNTRAINED and not (folder / f"{name}.yaml").is_file():
         name = "vit_b16"
     if not (folder / f"{name}.yaml").is_file():

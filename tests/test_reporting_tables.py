@@ -261,7 +261,20 @@ def test_the_overview_compares_methods_over_what_all_of_them_have(tmp_path):
     assert rows["MaPLe (published)"]["Base"] == pytest.approx(89.05)
     assert rows["MaPLe (published)"]["HM"] == pytest.approx(2 * 89.05 * 76.77 / (89.05 + 76.77))
     assert table.rows[1].cost["parameters"] == 87_158_016
-    assert table.notes == ["averages over 2 data sets: caltech101, dtd"]
+    assert table.notes == [
+        "averages over 2 data sets: caltech101, dtd",
+        "left out, without a complete data set in common with the others: KgCoOp x",
+    ]
+
+
+def test_demo_and_real_runs_get_overviews_of_their_own(tmp_path):
+    for folder, dataset in (("output", "dtd"), ("output/demo", "demo")):
+        for trainer in ("HeBA", "CoOp"):
+            for half in ("train_base", "test_new"):
+                run = tmp_path / folder / experiment(half, dataset, trainer) / "seed1"
+                write_results(run, 70, **details(trainer, 70))
+    found = [table.rows[0].datasets for table in overviews(read(tmp_path / "output"), [])]
+    assert sorted(found) == [["demo"], ["dtd"]]
 
 
 def test_an_overview_without_a_common_data_set_is_none(tmp_path):

@@ -94,6 +94,7 @@ def test_a_dry_run_prints_commands_and_what_is_missing(
     [
         (["base2new", "--datasets", "dtd"], "dtd (no folder"),
         (["base2new", "--strict"], "imagenet (no folder"),
+        (["base2new", "--root", "/nix"], "none of the data sets is below"),
         (["base2new", "--datasets", "typo"], "typo (no loader"),
         (["cross_dataset", "--source", "demo"], "python demo/make_data.py --root"),
         (["cross_dataset"], "imagenet (no folder"),

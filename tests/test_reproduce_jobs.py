@@ -99,3 +99,20 @@ def test_a_job_of_two_runs_is_one_process() -> None:
 def test_an_unknown_configuration_is_named_with_those_there() -> None:
     with pytest.raises(ValueError, match=r'no configuration "typo".*there: base2new, .*x2d'):
         expand(plan("base2new", config="typo"))
+
+
+def test_the_demos_data_sets_have_the_demos_configuration() -> None:
+    mixed = expand(plan("base2new", datasets=["demo", "dtd"], trainers=["HeBA", "ZeroshotCLIP"], seeds=[1]))
+    configs = {job.name: Path(job.runs[0].arguments[7]).stem for job in mixed}
+    assert configs == {
+        "HeBA demo seed1": "demo",
+        "HeBA dtd seed1": "base2new",
+        "ZeroshotCLIP demo seed1": "demo",
+        "ZeroshotCLIP dtd seed1": "vit_b16",
+    }
+    moved = expand(plan("cross_dataset", source="demo", datasets=["demo_count_shape"], seeds=[1]))
+    assert [str(job.runs[0].folder) for job in moved] == [
+        "/out/demo/HeBA/demo_16shots/seed1",
+        "/out/evaluation/HeBA/demo_16shots/demo_count_shape/seed1",
+    ]
+    assert all(Path(job.runs[0].arguments[7]).stem == "demo" for job in moved)

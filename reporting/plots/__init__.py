@@ -11,7 +11,7 @@ from reporting.curves import class_changes
 from reporting.plots.accuracy import draw_bars, draw_few_shot, draw_scatter
 from reporting.plots.runs import draw_class_changes, draw_losses, loss_curves
 from reporting.plots.style import STYLE
-from reporting.tables import COLUMNS, Table
+from reporting.tables import COLUMNS, Table, related
 
 
 def draw_all(tables: Sequence[Table], methods: Sequence[str]) -> dict[str, Figure]:
@@ -25,15 +25,16 @@ def draw_all(tables: Sequence[Table], methods: Sequence[str]) -> dict[str, Figur
     with rc_context(STYLE):
         for kind, columns in COLUMNS.items():
             column = columns[-1]  # HM, or the only one
-            group = [table for table in tables if table.key.kind == kind]
-            if any(column in row.cells for table in group for row in table.rows):
-                figures[f"{kind}_{column.lower()}"] = draw_bars(group, methods, column)
-        base2new = [table for table in tables if table.key.kind == "base2new"]
-        if any("HM" in row.cells for table in base2new for row in table.rows):
-            figures["base2new_scatter"] = draw_scatter(base2new, methods)
-        few_shot = [table for table in tables if table.key.kind == "few_shot"]
-        if any(len(table.columns) > 1 for table in few_shot):
-            figures["few_shot"] = draw_few_shot(few_shot)
+            for group in related([table for table in tables if table.key.kind == kind]):
+                if any(column in row.cells for table in group for row in table.rows):
+                    name = unused(f"{kind}_{column.lower()}", figures)
+                    figures[name] = draw_bars(group, methods, column)
+        for group in related([table for table in tables if table.key.kind == "base2new"]):
+            if any("HM" in row.cells for table in group for row in table.rows):
+                figures[unused("base2new_scatter", figures)] = draw_scatter(group, methods)
+        for group in related([table for table in tables if table.key.kind == "few_shot"]):
+            if any(len(table.columns) > 1 for table in group):
+                figures[unused("few_shot", figures)] = draw_few_shot(group)
         if curves := loss_curves(tables):
             figures["training"] = draw_losses(curves)
         grouped = defaultdict(list)

@@ -17,32 +17,22 @@ Symbols: B images or prompts, N tokens, d width of an adapter, h = d / 4, s scal
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
-from clip.model import CLIP, Transformer
+from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.common.adapters import Adapted, scale_gradient, scale_output, unreached
+from trainers.common.adapters import scale_gradient, scale_output, unreached
 from trainers.common.clip_trainer import ClipTrainer
 from trainers.common.prompts import description_path, description_prompts, template_prompts
-from trainers.common.sampling import sample_classes
+from trainers.common.slow_fast import ScaledAdapter, SlowFastLearner, check_limits
 from trainers.heba_fused import FusedBottleneck
 
 logger = logging.getLogger(__name__)
-
-# Smallest and largest value of each option that must be a number.
-LIMITS = {
-    "ADAPTER_SCALE_BASE": (0, math.inf),
-    "ADAPTER_SCALE_NOVEL": (0, math.inf),
-    "ADAPTER_SCALE": (0, math.inf),  # or None
-    "ADAPTER_SCALE_FACTOR": (0, math.inf),
-    "SLOW_FAST_RATIO": (0, 1),
-    "NEG_SAMPLING_RATIO": (-1, math.inf),
-    "LABEL_SMOOTHING": (0, 1),
-}
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -73,7 +63,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     options.GRADIENT_RULE = "published"  # published: weights learn as if s were 1; exact: they do not
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(ScaledAdapter):
     """The adapter ``A`` above for tokens ``(B, N, d)``; subclasses say what the projections are."""
 
     def __init__(self, down: nn.Module, mid: nn.Module, up: nn.Module, width: int) -> None:
@@ -82,7 +72,6 @@ class Bottleneck(nn.Module):
         self.mid = mid
         self.up = up
         self.norm = nn.LayerNorm(width)
-        self.scale = 0.0  # s; AdapterLearner sets it
         # He initialisation of the up projection alone, std sqrt(2 / d); the others keep PyTorch's.
         nn.init.kaiming_normal_(up.weight, mode="fan_out", nonlinearity="relu")
 
@@ -101,13 +90,6 @@ class Bottleneck(nn.Module):
     def plain(self, x: torch.Tensor) -> torch.Tensor:
         """``x + s * block(x)``, as it stands in the paper."""
         return x + self.scaled_block(x)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.scale == 0:  # CLIP itself, bit for bit
-            return x
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))
-        return self.compute(x)
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
         """What ``plain`` gives, in the dtype of ``x`` and in fewer passes over memory."""
@@ -158,83 +140,31 @@ class VisualBottleneck(Bottleneck):
         return super().compute(x)
 
 
-class AdapterLearner(nn.Module):
-    """All adapters, by the published names (``visual_adapter.3.mlp_conv.up.weight``; blocks count from 1).
-
-    The modules are the very ones attached to CLIP's blocks. In evaluation all have ``eval_scale``.
-
-    Raises:
-        ValueError: the image encoder is no ViT, or the range of blocks does not fit the encoders.
-    """
+class AdapterLearner(SlowFastLearner):
+    """All adapters of HeBA and their scales."""
 
     def __init__(self, options: CfgNode, clip_model: CLIP) -> None:
-        super().__init__()
+        from trainers.heba_ablations import adapter_kinds  # which imports this file
+
+        kinds = adapter_kinds(options)  # the two classes above, unless an ablation is asked for
+        text, visual = (partial(make_adapter, kind, options) for kind in kinds)
+        blocks = (options.ADAPTER_START, options.ADAPTER_END)
+        super().__init__(clip_model, text, visual, blocks, "TRAINER.HeBA", options.ADAPTER_PLACES)
         self.base_scale = (
             options.ADAPTER_SCALE_BASE if options.ADAPTER_SCALE is None else options.ADAPTER_SCALE
         )
         self.novel_scale = options.ADAPTER_SCALE_NOVEL
         self.fast_scale = self.base_scale * options.ADAPTER_SCALE_FACTOR
         self.slow_fast_ratio = options.SLOW_FAST_RATIO
-        if not hasattr(clip_model.visual, "transformer"):
-            raise ValueError("HeBA adapts vision transformers, but this CLIP's image encoder is a ResNet")
-        from trainers.heba_ablations import adapter_kinds  # which imports this file
-
-        text, visual = adapter_kinds(options)  # the two classes above, unless an ablation is asked for
-        self.text_adapter = attach_adapters(clip_model.transformer, text, options, "text")
-        self.visual_adapter = attach_adapters(clip_model.visual.transformer, visual, options, "image")
         self.eval_scale = self.base_scale
         self.eval()
 
-    def train(self, mode: bool = True) -> "AdapterLearner":
-        super().train(mode)
-        if not mode:
-            self.set_scale(self.eval_scale)
-        return self
 
-    def set_scale(self, scale: float) -> None:
-        """Gives all adapters one scale."""
-        for adapter in self.modules():
-            if isinstance(adapter, Bottleneck):
-                adapter.scale = scale
-
-    def draw_scales(self) -> None:
-        """Slow-fast: each block of each encoder takes s * factor with probability 1 - ratio, else s."""
-        for adapters in (self.text_adapter, self.visual_adapter):
-            for block in adapters.values():
-                fast = torch.rand(1).item() > self.slow_fast_ratio
-                for adapter in block.values():
-                    adapter.scale = self.fast_scale if fast else self.base_scale
-
-
-def attach_adapters(
-    encoder: Transformer, kind: Callable[..., Bottleneck], options: CfgNode, name: str
-) -> nn.ModuleDict:
-    """Wraps ``ln_1`` and ``mlp.c_fc`` of the chosen blocks; returns the adapters by block and place."""
-    blocks = encoder.resblocks
-    first, last = options.ADAPTER_START, options.ADAPTER_END
-    last = len(blocks) if last == -1 else last
-    if not 1 <= first <= last <= len(blocks):
-        raise ValueError(
-            f"TRAINER.HeBA.ADAPTER_START {first} and ADAPTER_END {last} do not fit the {name} encoder's "
-            f"{len(blocks)} blocks; they count from 1, and ADAPTER_END -1 is each encoder's last"
-        )
-
-    def adapter(width: int) -> Bottleneck:
-        if width < options.REDUCTION:
-            raise ValueError(f"TRAINER.HeBA.REDUCTION is {options.REDUCTION}; set it to at most {width}")
-        return kind(width, int(width / options.REDUCTION), options.KERNEL)
-
-    adapters = nn.ModuleDict()
-    for number in range(first, last + 1):
-        block, places = blocks[number - 1], nn.ModuleDict()
-        if options.ADAPTER_PLACES in ("attention", "both"):
-            places["att_conv"] = adapter(encoder.width)
-            block.ln_1 = Adapted(block.ln_1, places["att_conv"])
-        if options.ADAPTER_PLACES in ("mlp", "both"):
-            places["mlp_conv"] = adapter(4 * encoder.width)
-            block.mlp.c_fc = Adapted(block.mlp.c_fc, places["mlp_conv"])
-        adapters[str(number)] = places
-    return adapters
+def make_adapter(kind: Callable[..., Bottleneck], options: CfgNode, width: int) -> Bottleneck:
+    """One adapter of a width."""
+    if width < options.REDUCTION:
+        raise ValueError(f"TRAINER.HeBA.REDUCTION is {options.REDUCTION}; set it to at most {width}")
+    return kind(width, int(width / options.REDUCTION), options.KERNEL)
 
 
 @TRAINER_REGISTRY.register()
@@ -248,13 +178,7 @@ class HeBA(ClipTrainer):
                 f'TRAINER.HeBA.NOVEL_RESULT_SCALE is "{self.options.NOVEL_RESULT_SCALE}"; set it to novel '
                 "or base"
             )
-
-        for key, (least, most) in LIMITS.items():
-            value = self.options[key]
-            if key == "ADAPTER_SCALE" and value is None:
-                continue
-            if type(value) not in (int, float) or not least <= value <= most:
-                raise ValueError(f"TRAINER.HeBA.{key} is {value}; set it to a number from {least} to {most}")
+        check_limits(self.options, "TRAINER.HeBA", optional=("ADAPTER_SCALE",))
 
     def before_train(self) -> None:
         if self.model.adapter_learner.base_scale == 0:
@@ -278,17 +202,13 @@ class HeBA(ClipTrainer):
         return AdapterLearner(self.options, clip_model)
 
     def forward_backward(self, batch: dict) -> dict[str, torch.Tensor | int]:
-        """One step on images ``(B, 3, H, W)``, labels ``(B,)``; classes and prompts are drawn on the host."""
-        classes, target = sample_classes(batch["label"], self.num_classes, self.options.NEG_SAMPLING_RATIO)
-        tokens = self.model.prompts.draw(classes).to(self.device, non_blocking=True)
-        target = target.to(self.device, non_blocking=True)
-        image = batch["img"].to(self.device, non_blocking=True)
+        image, tokens, target = self.step_inputs(batch, self.options.NEG_SAMPLING_RATIO)
         self.model.adapter_learner.draw_scales()
         with self.precision.autocast(self.device):
             logits = self.model(image, tokens)
             loss = F.cross_entropy(logits, target, label_smoothing=self.options.LABEL_SMOOTHING)
         self.step(loss)
-        return {"loss": loss.detach(), "n_cls": len(classes)}
+        return {"loss": loss.detach(), "n_cls": logits.shape[1]}
 
     def test(self, split: str | None = None) -> float:
         """Evaluates at the base scale; novel classes at both scales if they differ, the result's own last."""

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from clip.model import CLIP, Transformer
+
 ADAPTER_PREFIX = "adapter_learner."  # CustomCLIP's child that holds every weight a method trains
 
 
@@ -18,6 +20,37 @@ class Adapted(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.adapter(self.layer(x))
+
+
+def check_vit(clip_model: CLIP, key: str) -> None:
+    """Refuses a CLIP whose image encoder has no transformer."""
+    if not hasattr(clip_model.visual, "transformer"):
+        method = key.rpartition(".")[2]
+        raise ValueError(f"{method} adapts vision transformers, but this CLIP's image encoder is a ResNet")
+
+
+def adapted_blocks(
+    encoder: Transformer, blocks: tuple[int, int], key: str, name: str
+) -> Iterator[tuple[int, nn.Module]]:
+    """Numbers and modules of an encoder's adapted blocks.
+
+    Args:
+        encoder: text or image transformer.
+        blocks: first and last one, from 1; last -1 is each encoder's last.
+        key: of the options, for the message.
+        name: text or image.
+
+    Raises:
+        ValueError: the range does not fit.
+    """
+    count = len(encoder.resblocks)
+    first, last = blocks[0], count if blocks[1] == -1 else blocks[1]
+    if not 1 <= first <= last <= count:
+        raise ValueError(
+            f"{key}.ADAPTER_START {first} and ADAPTER_END {last} do not fit the {name} encoder's {count} "
+            "blocks; they count from 1, and ADAPTER_END -1 is each encoder's last"
+        )
+    return ((number, encoder.resblocks[number - 1]) for number in range(first, last + 1))
 
 
 class _Scale(torch.autograd.Function):

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from clip import unlearned_words
+from clip.layout import PackedText
 from clip.model import CLIP
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -19,14 +21,15 @@ from trainers.common.export import write_adapter
 from trainers.common.precision import get_precision
 from trainers.common.prompts import ClassPrompts
 from trainers.common.record import evaluation
+from trainers.common.sampling import sample_classes
 
 logger = logging.getLogger(__name__)
 
 
 class ClipTrainer(TrainerX):
-    """A method is a subclass that says its prompts, its adapters and its training step.
+    """A method is a subclass that says its prompts, its adapters and, if it is special, its training step.
 
-    Its options stand under ``TRAINER.<class name>``; ``PREC`` among them.
+    Its options stand under ``TRAINER.<options_name>``; ``PREC`` among them.
 
     Attributes:
         model: ``CustomCLIP``.
@@ -37,9 +40,11 @@ class ClipTrainer(TrainerX):
     """
 
     adapters_name = "adapter_learner"  # folder of the checkpoints
+    model_class = CustomCLIP
+    options_name = ""  # below TRAINER; "": as the class is called
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        name = type(self).__name__
+        name = self.options_name or type(self).__name__
         self.options = cfg.TRAINER[name]
         self.precision = get_precision(self.options.PREC, f"TRAINER.{name}.PREC")
         if cfg.DATALOADER.K_TRANSFORMS != 1 or cfg.INPUT.NO_TRANSFORM:
@@ -89,7 +94,7 @@ class ClipTrainer(TrainerX):
     def attach(self, clip_model: CLIP, prompts: ClassPrompts) -> CustomCLIP:
         """CLIP, frozen, with the method's adapters."""
         logger.info("Building custom CLIP")
-        model = CustomCLIP(clip_model, prompts, self.build_adapters(clip_model))
+        model = self.model_class(clip_model, prompts, self.build_adapters(clip_model))
         logger.info("Turning off gradients in both the image and the text encoder")
         freeze_backbone(model)
         return model
@@ -106,6 +111,32 @@ class ClipTrainer(TrainerX):
             self.texts,
             self.weights_epoch,
         )
+
+    def step_inputs(
+        self, batch: dict, ratio: int = -1
+    ) -> tuple[torch.Tensor, torch.Tensor | PackedText, torch.Tensor]:
+        """Images, one random prompt a class, and targets of a step; classes are chosen on the host.
+
+        Args:
+            batch: images ``img`` ``(B, 3, H, W)`` and labels ``label`` ``(B,)`` from the loader.
+            ratio: see ``sample_classes``.
+
+        Returns:
+            ``(B, 3, H, W)`` images, C' prompts, ``(B,)`` targets among them; all on the trainer's device.
+        """
+        classes, target = sample_classes(batch["label"], self.num_classes, ratio)
+        tokens = self.model.prompts.draw(classes).to(self.device, non_blocking=True)
+        target = target.to(self.device, non_blocking=True)
+        return batch["img"].to(self.device, non_blocking=True), tokens, target
+
+    def forward_backward(self, batch: dict) -> dict[str, torch.Tensor | int]:
+        """One step of plain cross entropy over all classes; methods with another loss replace it."""
+        image, tokens, target = self.step_inputs(batch)
+        with self.precision.autocast(self.device):
+            logits = self.model(image, tokens)
+            loss = F.cross_entropy(logits, target)
+        self.step(loss)
+        return {"loss": loss.detach(), "acc": accuracy(logits, target)}
 
     def step(self, loss: torch.Tensor) -> None:
         """One optimiser step, loss scaled in float16; the schedule moves after an epoch's last batch."""
@@ -151,6 +182,11 @@ class ClipTrainer(TrainerX):
             load_strictly(self._models[name], checkpoint["state_dict"], path)
             self.weights_epoch = checkpoint["epoch"]
             logger.info('Loading weights to %s from "%s" (epoch = %s)', name, path, checkpoint["epoch"])
+
+
+def accuracy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Percentage of ``(B, C)`` logits that are right about ``(B,)`` targets; stays on the device."""
+    return (logits.argmax(dim=1) == target).float().mean() * 100
 
 
 # Buffers that published code stores among the weights; they follow from the classes, not from training.

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from clip import clip
-from clip.layout import PackedText, pack
+from clip.layout import PackedText
 from clip.model import CLIP, build_model
 from trainers.common.prompts import ClassPrompts
 
@@ -67,7 +67,10 @@ class CustomCLIP(nn.Module):
         device = self.clip.logit_scale.device
         lengths, order = (tokens.argmax(dim=-1) + 1).sort(stable=True)
         sizes = ((lengths.cumsum(0) - 1) // TOKENS_AT_ONCE).unique_consecutive(return_counts=True)[1]
-        parts = [self.encode_text(pack(tokens[chosen]).to(device)) for chosen in order.split(sizes.tolist())]
+        arrange = self.prompts.arrange
+        parts = [
+            self.encode_text(arrange(tokens[chosen]).to(device)) for chosen in order.split(sizes.tolist())
+        ]
         features = torch.cat(parts)[order.argsort().to(device)]
         return F.normalize(torch.stack([group.mean(0) for group in features.split(counts.tolist())]), dim=-1)
 

@@ -1,7 +1,7 @@
 """Prompts: hand-written templates, LLM descriptions of classes, and both as tokens."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +44,13 @@ class ClassPrompts:
     Attributes:
         tokens: ``(P, 77)`` token ids of all prompts, class after class.
         counts: ``(C,)`` number of prompts of each class, each at least 1.
+        arrange: lays chosen ``(P', 77)`` tokens out for the text encoder: packed without padding, unless a
+            method looks across tokens (then ``clip.layout.trim_to_longest`` with what it looks ahead).
     """
 
     tokens: torch.Tensor
     counts: torch.Tensor
+    arrange: Callable[[torch.Tensor], PackedText | torch.Tensor] = pack
 
     @classmethod
     def tokenize(cls, prompts: Sequence[Sequence[str]]) -> "ClassPrompts":
@@ -55,12 +58,12 @@ class ClassPrompts:
         tokens = clip.tokenize([prompt for group in prompts for prompt in group], truncate=True)
         return cls(tokens, torch.tensor([len(group) for group in prompts]))
 
-    def draw(self, classes: torch.Tensor) -> PackedText:
-        """One random prompt for each of ``classes``, packed."""
+    def draw(self, classes: torch.Tensor) -> PackedText | torch.Tensor:
+        """One random prompt for each of ``classes``, arranged."""
         counts = self.counts[classes]
         first = (self.counts.cumsum(0) - self.counts)[classes]
         chosen = torch.randint(2**40, (len(classes),)) % counts
-        return pack(self.tokens[first + chosen])
+        return self.arrange(self.tokens[first + chosen])
 
 
 def readable(name: str) -> str:

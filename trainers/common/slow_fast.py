@@ -1,0 +1,137 @@
+"""What HeBA and LwEIB share: adapters in two places of a block, and a scale drawn anew each step."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from clip.model import CLIP, Transformer
+from trainers.common.adapters import Adapted, adapted_blocks, check_vit
+
+# Smallest and largest value of each option that must be a number.
+LIMITS = {
+    "ADAPTER_SCALE_BASE": (0, math.inf),
+    "ADAPTER_SCALE_NOVEL": (0, math.inf),
+    "ADAPTER_SCALE": (0, math.inf),
+    "ADAPTER_SCALE_FACTOR": (0, math.inf),
+    "SLOW_FAST_RATIO": (0, 1),
+    "NEG_SAMPLING_RATIO": (-1, math.inf),
+    "LABEL_SMOOTHING": (0, 1),
+}
+
+
+class ScaledAdapter(nn.Module):
+    """An adapter with an output scale; 0 bypasses it, so that CLIP itself is left, bit for bit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = 0.0  # s; SlowFastLearner sets it
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.scale == 0:
+            return x
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        return self.compute(x)
+
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        """The adapted ``x``, in its dtype."""
+        raise NotImplementedError
+
+
+class SlowFastLearner(nn.Module):
+    """The adapters of both encoders, by the published names (``visual_adapter.3.mlp_conv``; blocks from 1).
+
+    The modules are the very ones attached to CLIP's blocks. In evaluation all have ``eval_scale``.
+
+    Raises:
+        ValueError: the image encoder is no ViT, or the range of blocks does not fit the encoders.
+    """
+
+    def __init__(
+        self,
+        clip_model: CLIP,
+        text: Callable[[int], ScaledAdapter],
+        visual: Callable[[int], ScaledAdapter],
+        blocks: tuple[int, int],
+        key: str,
+        places: str = "both",
+    ) -> None:
+        """Attaches the adapters.
+
+        Args:
+            clip_model: gets them.
+            text: makes a text adapter of a width.
+            visual: makes an image adapter of a width.
+            blocks: first and last adapted one, see ``adapted_blocks``.
+            key: of the options, for messages: ``TRAINER.HeBA``.
+            places: attention (on its input), mlp (on its hidden layer) or both.
+        """
+        super().__init__()
+        check_vit(clip_model, key)
+        self.base_scale = self.fast_scale = self.eval_scale = 0.0
+        self.slow_fast_ratio = 1.0
+        self.text_adapter = attach(clip_model.transformer, text, blocks, places, key, "text")
+        self.visual_adapter = attach(clip_model.visual.transformer, visual, blocks, places, key, "image")
+
+    def train(self, mode: bool = True) -> "SlowFastLearner":
+        super().train(mode)
+        if not mode:
+            self.set_scale(self.eval_scale)
+        return self
+
+    def set_scale(self, scale: float) -> None:
+        """Gives all adapters one scale."""
+        for adapter in self.modules():
+            if isinstance(adapter, ScaledAdapter):
+                adapter.scale = scale
+
+    def draw_scales(self) -> None:
+        """Slow-fast: each block of each encoder takes s * factor with probability 1 - ratio, else s."""
+        for adapters in (self.text_adapter, self.visual_adapter):
+            for block in adapters.values():
+                fast = torch.rand(1).item() > self.slow_fast_ratio
+                for adapter in block.values():
+                    adapter.scale = self.fast_scale if fast else self.base_scale
+
+
+def attach(
+    encoder: Transformer,
+    kind: Callable[[int], ScaledAdapter],
+    blocks: tuple[int, int],
+    places: str,
+    key: str,
+    name: str,
+) -> nn.ModuleDict:
+    """Wraps ``ln_1`` and ``mlp.c_fc`` of the chosen blocks; returns the adapters by block and place."""
+    adapters = nn.ModuleDict()
+    for number, block in adapted_blocks(encoder, blocks, key, name):
+        here = nn.ModuleDict()
+        if places in ("attention", "both"):
+            here["att_conv"] = kind(encoder.width)
+            block.ln_1 = Adapted(block.ln_1, here["att_conv"])
+        if places in ("mlp", "both"):
+            here["mlp_conv"] = kind(4 * encoder.width)
+            block.mlp.c_fc = Adapted(block.mlp.c_fc, here["mlp_conv"])
+        adapters[str(number)] = here
+    return adapters
+
+
+def check_limits(options: dict, key: str, optional: tuple[str, ...] = ()) -> None:
+    """Checks every option that ``LIMITS`` knows.
+
+    Args:
+        options: by name.
+        key: where they stand, for the message.
+        optional: names that may be None.
+
+    Raises:
+        ValueError: a value is no number or outside its limits.
+    """
+    for name, (least, most) in LIMITS.items():
+        value = options.get(name)
+        if name not in options or (value is None and name in optional):
+            continue
+        if type(value) not in (int, float) or not least <= value <= most:
+            raise ValueError(f"{key}.{name} is {value}; set it to a number from {least} to {most}")

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 from reporting import compare, family, machine, published, render
+from reporting.command import fail, run
 from reporting.layout import find_places
 from reporting.tables import Table, make_tables, overviews
 
@@ -84,7 +85,8 @@ def print_tables(tables: list[Table], args: argparse.Namespace) -> None:
         print(machine.to_json(tables, args.vs))
     elif args.format == "csv":
         print(machine.to_csv(tables, args.vs), end="")
-        for note in (note for table in tables for note in table.notes):
+        notes = [note for t in tables for note in [*t.notes, *compare.published_notes(t, args.vs)]]
+        for note in dict.fromkeys(notes):
             print(note, file=sys.stderr)
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -92,10 +94,5 @@ def print_tables(tables: list[Table], args: argparse.Namespace) -> None:
             print(render.render(table, args.format, args.vs, args.ci95, args.cost, width))
 
 
-def fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 2
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

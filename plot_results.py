@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from reporting import compare, published
+from reporting.command import fail, run
 from reporting.layout import find_places
 from reporting.page import make_page
 from reporting.tables import make_tables, overviews
@@ -70,10 +71,5 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 2
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -31,6 +31,12 @@ def methods_for(table: Table, chosen: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys([*[same] * (same in known), *USUAL]))
 
 
+def any_known(table: Table, methods: Sequence[str]) -> bool:
+    """Whether any of the methods has a published number for any cell."""
+    columns = published.COLUMNS[table.key.kind]
+    return any(beside(table, row, m, c) for row in table.rows for m in methods for c in columns)
+
+
 def published_notes(table: Table, chosen: Sequence[str] | None) -> list[str]:
     """What one must know before comparing with the published numbers."""
     if table.is_overview or table.key.kind not in published.COLUMNS or chosen == []:
@@ -39,14 +45,7 @@ def published_notes(table: Table, chosen: Sequence[str] | None) -> list[str]:
     usual += "" if table.key.kind == "base2new" else " of ImageNet"
     if not table.is_comparable:
         return [f"published numbers are not set beside these: they are {usual}"] if chosen else []
-    names = {method for method in methods_for(table, chosen)}
-    cells = [
-        beside(table, row, m, c)
-        for row in table.rows
-        for m in names
-        for c in published.COLUMNS[table.key.kind]
-    ]
-    if not any(cells):
+    if not any_known(table, methods_for(table, chosen)):
         return []
     notes = [
         "published numbers: in brackets by how much ours is above; averages over other data sets than the "

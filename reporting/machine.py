@@ -59,7 +59,10 @@ def described(table: Table, row: Row, method: str) -> dict[str, dict]:
 
 
 def to_csv(tables: Sequence[Table], chosen: Sequence[str] | None) -> str:
-    """All tables in one, a line for each row, with full precision; without the notes."""
+    """All tables in one, a line for each row, with full precision; without the notes.
+
+    The last column says which published numbers of the line contradict their own table, and why.
+    """
     content = [describe(table, chosen) for table in tables]
     keys = ["kind", "overview", "root", "trainer", "config", "shots", "source"]
     columns = dict.fromkeys(c for t in tables for c in t.columns)
@@ -75,7 +78,7 @@ def to_csv(tables: Sequence[Table], chosen: Sequence[str] | None) -> str:
     out = csv.writer(text, lineterminator="\n")
     heads = [head for column in columns for head in (column, f"{column} spread", f"{column} seeds")]
     beside_heads = [head for m, c in methods for head in (f"{m} {c}", f"{m} {c} difference")]
-    out.writerow([*keys, "name", *heads, *costs, *beside_heads])
+    out.writerow([*keys, "name", *heads, *costs, *beside_heads, "contradictions"])
     for table in content:
         for row in table["rows"]:
             line = [*(table[key] for key in keys), row["name"]]
@@ -86,5 +89,12 @@ def to_csv(tables: Sequence[Table], chosen: Sequence[str] | None) -> str:
             for method, column in methods:
                 number = row.get("published", {}).get(method, {}).get(column, {})
                 line += [number.get("value"), number.get("difference")]
-            out.writerow(line)
+            out.writerow([*line, "; ".join(contradictions(row))])
     return text.getvalue()
+
+
+def contradictions(row: dict) -> list[str]:
+    """What is wrong with the published numbers in or beside a row of ``describe``."""
+    cells = [("", row["cells"]), *row.get("published", {}).items()]
+    found = [(method, cell.get("contradiction")) for method, of in cells for cell in of.values()]
+    return list(dict.fromkeys(f"{method} {text}".strip() for method, text in found if text))

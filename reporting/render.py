@@ -7,7 +7,7 @@ from tabulate import tabulate
 
 from reporting import published
 from reporting.collect import KINDS
-from reporting.compare import beside, methods_for, published_notes
+from reporting.compare import any_known, beside, methods_for, published_notes
 from reporting.published import Number
 from reporting.tables import COLUMNS, Cell, Row, Table
 
@@ -60,8 +60,9 @@ def make_grid(table: Table, chosen: Sequence[str] | None, with_cost: bool) -> Gr
     if not table.is_overview:
         grid.groups.append(("", ["Seeds"], [[count_seeds(row, columns) for row in table.rows]]))
     if table.is_comparable and not table.is_overview:
-        for method in methods_for(table, chosen):
-            grid.groups.append(published_group(table, method, contradictions))
+        methods = methods_for(table, chosen)
+        if chosen or any_known(table, methods):  # nothing is published of the demo's data sets, say
+            grid.groups += [published_group(table, method, contradictions) for method in methods]
     names = [name for name in COSTS if any(name in row.cost for row in table.rows)]
     if names and (with_cost or table.is_overview):
         shown = [

@@ -71,8 +71,10 @@ class Display:
 
     def table(self) -> list[str]:
         """The live table's lines: counts and time, then the jobs that run and those that failed."""
-        left = time_left(self.tasks, self.slots)
+        left, is_all = time_left(self.tasks, self.slots)
         so_far = f"{clock(time.time() - self.began)} so far"
+        if left:
+            so_far += f", {'about' if is_all else 'at least'} {clock(left)} left"
         rows = [
             ("running", task.job.name, task.slot.name, clock(time.time() - task.since), progress(task))
             for task in self.tasks
@@ -85,7 +87,7 @@ class Display:
         ]
         return [
             counts(self.tasks),
-            so_far + (f", about {clock(left)} left" if left is not None else ""),
+            so_far,
             *tabulate(rows, tablefmt="plain").splitlines(),
         ]
 
@@ -113,23 +115,23 @@ def counts(tasks: Sequence[Task]) -> str:
     return ", ".join(parts)
 
 
-def time_left(tasks: Sequence[Task], slots: int) -> float | None:
-    """Seconds that the rest will take, from jobs of the same kind that are done; None before the first."""
-    done = [task for task in tasks if task.status == "finished" and not task.was_finished]
-    if not done:
-        return None
+def time_left(tasks: Sequence[Task], slots: int) -> tuple[float, bool]:
+    """Seconds that the rest will take by jobs of the same kind that are done, and whether that is all.
+
+    Of a kind none of which is done nothing is known: it counts as nothing, and the seconds are the least that
+    is left. A job that takes longer than the others of its kind is expected to be over soon.
+    """
     kinds: dict[str, list[float]] = {}
-    for task in done:
-        kinds.setdefault(task.job.kind, []).append(task.seconds)
-    usual = statistics.fmean(task.seconds for task in done)
-    total = longest = 0.0
     for task in tasks:
-        if task.status in ("waiting", "running"):
-            whole = statistics.fmean(kinds.get(task.job.kind, [usual]))
-            spent = time.time() - task.since if task.status == "running" else 0.0
-            total += max(whole - spent, 0.0)
-            longest = max(longest, whole - spent)
-    return max(total / slots, longest)
+        if task.status == "finished" and not task.was_finished:
+            kinds.setdefault(task.job.kind, []).append(task.seconds)
+    rest = [task for task in tasks if task.status in ("waiting", "running")]
+    known = [task for task in rest if task.job.kind in kinds]
+    lefts = [0.0]
+    for task in known:
+        spent = time.time() - task.since if task.status == "running" else 0.0
+        lefts.append(max(statistics.fmean(kinds[task.job.kind]) - spent, 0.1 * spent))
+    return max(sum(lefts) / slots, max(lefts)), len(known) == len(rest)
 
 
 def accuracies(task: Task) -> str:

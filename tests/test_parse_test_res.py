@@ -208,3 +208,11 @@ def test_five_hundred_runs_take_less_than_a_second(tmp_path, capsys):
     with capsys.disabled():
         print(f"\n500 runs: {seconds:.2f} s of CPU")
     assert seconds < 1
+
+
+def test_whoever_reads_may_stop_reading(tmp_path):
+    for number in range(300):  # more than a pipe holds
+        write_results(tmp_path / f"few_shot/dtd/shots_{number + 1}/HeBA/base2new/seed1", 60)
+    command = f'"{sys.executable}" parse_test_res.py "{tmp_path}" --format json | head -1'
+    done = subprocess.run(["bash", "-c", command], cwd=SCRIPT.parent, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[\n", "")

@@ -78,6 +78,7 @@ def test_data_sets_of_the_demo_have_no_published_numbers_beside(tmp_path, capsys
     for name in ("demo ", "demo_dark", "Average"):
         assert strip(row(out, name))[-1] == "—"
     assert "published numbers" not in out
+    assert "HeBA\n" not in parse(capsys, tmp_path)  # nor columns that nobody asked for
 
 
 def test_a_contradicting_published_number_is_marked_and_explained(tmp_path, capsys):
@@ -165,6 +166,16 @@ def test_csv_has_full_precision_and_a_line_for_each_row(tmp_path, capsys):
     assert (lines[0]["trainer"], lines[0]["shots"], lines[0]["Base seeds"]) == ("HeBA", "16", "1 2")
     assert float(lines[0]["MaPLe Base difference"]) == pytest.approx(-9.07)
     assert (lines[1]["1 shot"], lines[1]["Base"], lines[1]["MaPLe Base"]) == ("60.0", "", "")
+    assert {line["contradictions"] for line in lines} == {""}
+
+
+def test_csv_tells_which_published_numbers_contradict_themselves(tmp_path, capsys):
+    base2new(tmp_path, "ucf101", 87.0, 80.0)
+    assert parse_test_res.main([str(tmp_path), "--format", "csv", "--vs", "MMA", "CoOp"]) == 0
+    said = capsys.readouterr()
+    (line,) = csv.DictReader(io.StringIO(said.out))
+    assert line["contradictions"] == "MMA HM 82.20 is printed, base 86.23 and novel 80.03 give 83.01"
+    assert "published numbers: in brackets" in said.err
 
 
 def test_a_narrow_terminal_gets_the_published_columns_below(tmp_path, capsys, monkeypatch):

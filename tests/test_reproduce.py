@@ -4,6 +4,7 @@ import io
 import json
 import shlex
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,11 +68,21 @@ def test_elsewhere_each_event_is_a_line(tmp_path: Path) -> None:
     assert f"failed: bad: no luck (exit status 1)\n    log: {tmp_path}/bad.log" in display.summary()
 
 
-def test_the_time_left_is_not_guessed_before_a_job_is_done(tmp_path: Path) -> None:
+def test_the_time_left_is_that_of_kinds_which_are_known(tmp_path: Path) -> None:
     tasks = some_tasks(tmp_path)
-    assert time_left(tasks, 2) == pytest.approx(100, abs=2)  # 60 and 100 seconds side by side
+    left, is_all = time_left(tasks, 2)
+    assert left == pytest.approx(100, abs=2)  # 60 and 100 seconds side by side
+    assert is_all
+    tasks[3].job = replace(tasks[3].job, kind="never seen")
+    assert time_left(tasks, 2) == (pytest.approx(60, abs=2), False)
     tasks[0].status = "waiting"
-    assert time_left(tasks, 2) is None
+    assert time_left(tasks, 2) == (0, False)
+
+
+def test_a_job_that_takes_long_is_not_expected_to_take_nothing(tmp_path: Path) -> None:
+    tasks = [task for task in some_tasks(tmp_path) if task.status in ("finished", "running")]
+    tasks[-1].since -= 1000
+    assert time_left(tasks, 1)[0] > 50
 
 
 def test_a_dry_run_prints_commands_and_what_is_missing(

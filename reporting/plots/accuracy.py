@@ -44,10 +44,6 @@ def draw_bars(tables: Sequence[Table], methods: Sequence[str], column: str) -> F
             linewidth=0.5,
             hatch=HATCHES[number % len(HATCHES)],
         )
-    lowest = min(height for _, heights, _ in bars for height in heights.values())
-    axes.set_ylim(
-        max(0, 10 * math.floor(lowest / 10 - 0.5)), None
-    )  # cut below; the axis says where it begins
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_ylabel(f"{column} (%)" if column == "HM" else f"{tables[0].keyword} (%)")
     axes.set_title(KINDS[tables[0].key.kind])

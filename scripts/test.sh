@@ -5,4 +5,5 @@ set -euo pipefail
 # shellcheck source=scripts/setup.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh" dev
 cd "$HEBA_ROOT"
-exec "$PYTHON" -m pytest ${1+"$@"}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # the files share the cores
+exec "$PYTHON" -m pytest -n auto --maxprocesses 4 --dist loadfile ${1+"$@"}

@@ -70,14 +70,13 @@ def test_a_second_run_writes_a_dated_log(tmp_path: Path, stdout: pytest.CaptureF
     assert (tmp_path / "other" / "own.log").exists()
 
 
-def test_lone_surrogates_of_file_names_do_not_stop_the_log(
-    tmp_path: Path, stdout: pytest.CaptureFixture[str]
-) -> None:
-    setup_logger(str(tmp_path))
-    print("a\udcff")
-    logging.getLogger("x").info("b\ud800")
+def test_lone_surrogates_of_file_names_do_not_stop_the_log(tmp_path: Path) -> None:
+    code = "import logging, sys; from dassl.utils import setup_logger; setup_logger(sys.argv[1]); "
+    code += r"print('a\udcff'); logging.getLogger('x').info('b\ud800')"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "log.txt").read_text() == "a\\udcff\nb\\ud800\n"
-    assert stdout.readouterr().out == "a\\udcff\nb\\ud800\n"
+    assert done.stdout == "a\\udcff\nb\\ud800\n"
 
 
 def test_a_killed_process_loses_no_line(tmp_path: Path) -> None:

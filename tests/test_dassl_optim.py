@@ -190,3 +190,37 @@ def test_an_optimiser_without_a_fused_kernel_takes_the_plain_step() -> None:
     assert not build_optimizer(nn.Linear(1, 1), optim_cfg(NAME="rmsprop")).defaults.get("fused")
     meta = nn.Linear(1, 1, device="meta")
     assert not build_optimizer(meta, optim_cfg()).defaults["fused"]
+
+
+@pytest.mark.parametrize("overflows", [1, 3])
+def test_first_steps_that_overflow_leave_no_momentum(overflows: int) -> None:
+    """With loss scaling in float16 the first steps are often skipped; what follows is as if they were not."""
+    cfg = optim_cfg(MOMENTUM=0.9, WEIGHT_DECAY=0.0)
+    used, plain = nn.Linear(512, 512, bias=False), nn.Linear(512, 512, bias=False)
+    plain.load_state_dict(used.state_dict())
+    optim = build_optimizer(used, cfg)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    scaler.scale(torch.zeros(()))  # makes its state
+    littered = torch.full((64, 512, 512), math.nan)  # what the memory of the momentum may hold
+    del littered
+    for step in range(overflows + 3):
+        used.weight.grad = torch.full_like(used.weight, math.inf if step < overflows else 1.0)
+        scaler.step(optim)
+        scaler.update(2.0)
+    expected = torch.optim.SGD(plain.parameters(), lr=cfg.LR, momentum=0.9)
+    for _ in range(3):
+        plain.weight.grad = torch.full_like(plain.weight, 0.5)
+        expected.step()
+    torch.testing.assert_close(used.weight, plain.weight)
+
+
+def test_a_weight_whose_gradient_comes_later_has_momentum_from_then() -> None:
+    cfg = optim_cfg(MOMENTUM=0.9, WEIGHT_DECAY=0.0)
+    layer = nn.Linear(2, 2)
+    optim = build_optimizer(layer, cfg)
+    layer.weight.grad = torch.ones_like(layer.weight)
+    optim.step()
+    before = layer.bias.detach().clone()
+    layer.bias.grad = torch.ones_like(layer.bias)
+    optim.step()
+    torch.testing.assert_close(layer.bias.detach(), before - cfg.LR)

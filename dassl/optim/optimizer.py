@@ -34,13 +34,18 @@ def build_optimizer(
         common["fused"] = True
     betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
     if optim_cfg.NAME == "sgd":
-        return torch.optim.SGD(
+        if optim_cfg.SGD_DAMPNING:  # does not act on a first step, which a momentum of zero is not
+            common.pop("fused", None)
+        optimizer = torch.optim.SGD(
             param_groups,
             momentum=optim_cfg.MOMENTUM,
             dampening=optim_cfg.SGD_DAMPNING,
             nesterov=optim_cfg.SGD_NESTEROV,
             **common,
         )
+        if common.get("fused"):
+            optimizer.register_step_pre_hook(_start_momentum)
+        return optimizer
     if optim_cfg.NAME == "rmsprop":
         return torch.optim.RMSprop(
             param_groups, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common
@@ -49,6 +54,19 @@ def build_optimizer(
         return torch.optim.Adam(param_groups, betas=betas, amsgrad=True, **common)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "radam": torch.optim.RAdam}
     return kinds[optim_cfg.NAME](param_groups, betas=betas, **common)
+
+
+def _start_momentum(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Gives momentum that is not there yet its value, zero.
+
+    PyTorch's fused SGD makes room for it in the first step and writes it there, but not if that step is
+    skipped because gradients overflow in float16, as they do until the loss scale fits: the second step then
+    adds to whatever lay in memory.
+    """
+    for group in optimizer.param_groups:
+        for weight in group["params"] if group["momentum"] else ():
+            if weight.grad is not None and optimizer.state[weight].get("momentum_buffer") is None:
+                optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
 
 
 def _listed(group: Any) -> Any:

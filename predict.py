@@ -38,7 +38,7 @@ from trainers.common.config import ROOT, setup_cfg
 from trainers.common.custom_clip import CustomCLIP
 from trainers.common.export import FILE_NAME, load_adapter
 from trainers.common.precision import get_precision
-from trainers.common.prompts import ClassPrompts, dataset_template, template_prompts
+from trainers.common.prompts import dataset_template
 
 SOME_UNREADABLE = 1
 BATCH = 64  # pictures in one pass of the image encoder
@@ -101,15 +101,17 @@ class Predictor:
             raise ValueError("nothing says which classes there are; give --model-dir, --classes or both")
         if classes:
             self.classes = list(classes)
-            prompts = template_prompts(self.classes, [template or dataset_template(cfg)])
-            self.model.prompts = ClassPrompts.tokenize(prompts)
+            self.model.prompts = self.model.prompts.for_classes(
+                self.classes, template, default=dataset_template(cfg)
+            )
         self.cfg = cfg.clone()
         if upright is not None:
             self.cfg.defrost()
             self.cfg.INPUT.EXIF_TRANSPOSE = upright
         self.transform = build_transform(self.cfg, is_train=False)
-        method = self.cfg.TRAINER.NAME
-        self.precision = get_precision(self.cfg.TRAINER[method].PREC, f"TRAINER.{method}.PREC")
+        name = self.cfg.TRAINER.NAME
+        options = TRAINER_REGISTRY.get(name).options_name or name
+        self.precision = get_precision(self.cfg.TRAINER[options].PREC, f"TRAINER.{options}.PREC")
         self.device = torch.device("cuda" if torch.cuda.is_available() and self.cfg.USE_CUDA else "cpu")
         self.model.to(self.device).eval()
         self._kept = ExitStack()  # the class features, for the life of this object

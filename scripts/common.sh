@@ -28,15 +28,49 @@ expect_args() {  # expect_args LEAST MOST NAMES: says how the script is called a
 }
 
 run_train() {  # run_train FOLDER [FLAGS AND KEY VALUE PAIRS ...]: one run of TRAINER on DATASET with CFG
-    local folder=$1
+    local folder=$1 config=$HEBA_ROOT/configs/trainers/${CONFIGS:-$TRAINER}/$CFG
+    # A configuration for the data set that the model is (or was) trained on goes before the general one.
+    if [ -f "${config}_${TRAINED_ON:-$DATASET}.yaml" ]; then config=${config}_${TRAINED_ON:-$DATASET}; fi
     shift
     "$PYTHON" "$HEBA_ROOT/train.py" \
         --root "$DATA" \
         --trainer "$TRAINER" \
         --dataset-config-file "$HEBA_ROOT/configs/datasets/$DATASET.yaml" \
-        --config-file "$HEBA_ROOT/configs/trainers/${CONFIGS:-$TRAINER}/$CFG.yaml" \
+        --config-file "$config.yaml" \
         --output-dir "$folder" \
         "$@" \
         DATASET.NUM_SHOTS "$SHOTS" \
         ${OPTS[@]+"${OPTS[@]}"}
+}
+
+# What the scripts of every method do, with TRAINER set.
+
+base2new_train() {
+    expect_args 2 3 "DATASET SEED [CONFIG]"
+    DATASET=${ARGS[0]} SEED=${ARGS[1]} CFG=${ARGS[2]:-base2new}
+    OPTS=(DATASET.SUBSAMPLE_CLASSES base ${OPTS[@]+"${OPTS[@]}"})
+    run_train "$OUTPUT/base2new/train_base/$DATASET/shots_$SHOTS/$TRAINER/$CFG/seed$SEED" --seed "$SEED"
+}
+
+base2new_test() {
+    expect_args 2 4 "DATASET SEED [CONFIG] [EPOCH]"
+    DATASET=${ARGS[0]} SEED=${ARGS[1]} CFG=${ARGS[2]:-base2new}
+    local run=$DATASET/shots_$SHOTS/$TRAINER/$CFG/seed$SEED
+    OPTS=(DATASET.SUBSAMPLE_CLASSES new ${OPTS[@]+"${OPTS[@]}"})
+    run_train "$OUTPUT/base2new/test_new/$run" --seed "$SEED" \
+        --eval-only --model-dir "$OUTPUT/base2new/train_base/$run" --load-epoch "${ARGS[3]:-last}"
+}
+
+xd_train() {  # on SOURCE, default imagenet
+    expect_args 1 2 "SEED [CONFIG]"
+    DATASET=${SOURCE:-imagenet} SEED=${ARGS[0]} CFG=${ARGS[1]:-x2d}
+    run_train "$OUTPUT/$DATASET/$TRAINER/${CFG}_${SHOTS}shots/seed$SEED" --seed "$SEED"
+}
+
+xd_test() {  # of the model that was trained on SOURCE
+    expect_args 2 4 "DATASET SEED [CONFIG] [EPOCH]"
+    DATASET=${ARGS[0]} SEED=${ARGS[1]} CFG=${ARGS[2]:-x2d} TRAINED_ON=${SOURCE:-imagenet}
+    local run=$TRAINER/${CFG}_${SHOTS}shots
+    run_train "$OUTPUT/evaluation/$run/$DATASET/seed$SEED" --seed "$SEED" \
+        --eval-only --model-dir "$OUTPUT/$TRAINED_ON/$run/seed$SEED" --load-epoch "${ARGS[3]:-last}"
 }

@@ -15,7 +15,8 @@ from benchmarks.reference import PublishedHeBA
 from benchmarks.sides import Work, make
 from benchmarks.table1 import Rates, evaluation, protocols, read_datasets, training
 from tests.conftest import ROOT
-from tests.test_heba_goldens import close, fill, same_gradient, tiny_clip_weights
+from tests.goldens import tiny_clip_weights
+from tests.test_heba_goldens import close, fill, same_gradient
 
 GOLDENS = Path(__file__).parent / "data" / "heba_tiny.npz"
 

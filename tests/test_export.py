@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 import train
 from clip.model import CLIP, build_model
 from tests.conftest import ROOT
+from tests.goldens import tiny_clip_weights
 from tests.test_heba import options
-from tests.test_heba_goldens import close, fill, tiny_clip_weights
+from tests.test_heba_goldens import close, fill
 from tests.test_train import command
 from trainers.common.clip_trainer import ClipTrainer
 from trainers.common.custom_clip import CustomCLIP

@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 from clip.layout import pack
 from clip.model import build_model
 from tests.data.shrink_goldens import SAMPLES, summary
+from tests.goldens import formula, tiny_clip_weights
 from trainers.common.adapters import freeze_backbone
 from trainers.common.custom_clip import CustomCLIP
 from trainers.common.prompts import ClassPrompts
@@ -19,12 +20,6 @@ from trainers.heba import AdapterLearner, extend_cfg
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 GRADIENT = 1e-5  # relative L2 distance of a tensor
-
-
-def formula(shape: torch.Size, amplitude: float, phase: float) -> torch.Tensor:
-    """The goldens' numbers: amp * sin(phase + 0.1 * ((i * 7919) mod 10007)), i over the flat tensor."""
-    index = np.arange(int(np.prod(shape)), dtype=np.int64)
-    return torch.from_numpy(amplitude * np.sin(phase + 0.1 * ((index * 7919) % 10007))).reshape(shape).float()
 
 
 def fill(learner: AdapterLearner) -> None:
@@ -68,16 +63,6 @@ def model(goldens: dict[str, np.ndarray]) -> CustomCLIP:
     model = CustomCLIP(clip_model, ClassPrompts(tokens.flatten(0, 1), torch.full((12,), 20)), learner)
     freeze_backbone(model)
     return model
-
-
-def tiny_clip_weights() -> dict[str, torch.Tensor]:
-    """The random CLIP of the goldens; vocabulary rows that no case uses are zero."""
-    arrays = dict(np.load(Path(__file__).parent / "data" / "tiny_clip.npz"))
-    rows, values = arrays.pop("token_embedding.rows"), arrays.pop("token_embedding.values")
-    weights = {name: torch.from_numpy(value) for name, value in arrays.items()}
-    table = torch.zeros(49408, values.shape[1], dtype=torch.from_numpy(values).dtype)
-    table[torch.from_numpy(rows)] = torch.from_numpy(values)
-    return weights | {"token_embedding.weight": table}
 
 
 def close(found: torch.Tensor, expected: np.ndarray) -> None:

@@ -28,7 +28,7 @@ from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from trainers.common.adapters import scale_gradient, scale_output, unreached
 from trainers.common.clip_trainer import ClipTrainer
-from trainers.common.prompts import description_path, description_prompts, template_prompts
+from trainers.common.prompts import described_prompts
 from trainers.common.slow_fast import ScaledAdapter, SlowFastLearner, check_limits
 from trainers.heba_fused import FusedBottleneck
 
@@ -188,15 +188,7 @@ class HeBA(ClipTrainer):
         super().before_train()
 
     def class_prompts(self, classnames: list[str]) -> list[list[str]]:
-        options = self.options
-        templates = options.TEMPLATES
-        if self.cfg.DATASET.TEMPLATE and not options.DESCRIPTIONS:  # of a data set without descriptions
-            templates = templates or (self.cfg.DATASET.TEMPLATE,)
-        if templates:
-            return template_prompts(classnames, templates)
-        remedy = "; or set TRAINER.HeBA.TEMPLATES \"('a photo of a {}.',)\" to train without descriptions"
-        path = description_path(self.cfg, options.DESCRIPTIONS)
-        return description_prompts(classnames, path, options.TEXT_CTX_INIT, remedy=remedy)
+        return described_prompts(classnames, self.cfg, self.options, "TRAINER.HeBA")
 
     def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
         return AdapterLearner(self.options, clip_model)

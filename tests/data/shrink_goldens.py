@@ -32,8 +32,40 @@ def shrink(path: Path) -> dict[str, np.ndarray]:
     return kept
 
 
+def shrink_prompts(path: Path) -> dict[str, np.ndarray]:
+    """A prompt learner's golden arrays without inputs that a formula gives, normalised copies and fp16 cases.
+
+    Large gradients of cases that differ from the main one in their depth alone are summaries.
+    """
+    kept = {}
+    for name, value in np.load(path).items():
+        if "param/" in name or name == "images" or name.endswith("_norm") or name.startswith("half_"):
+            continue
+        is_large = name.startswith("depth") and "/grad/" in name and value.size > 10_000
+        kept[name] = summary(value) if is_large else value
+    return kept
+
+
+def shrink_adapters(path: Path) -> dict[str, np.ndarray]:
+    """An adapter method's golden arrays without inputs that a formula gives and normalised copies."""
+    kept = {}
+    for name, value in np.load(path).items():
+        if (
+            name.startswith(("param/", "adapter/"))
+            or name == "images"
+            or name.endswith(("/text_norm", "/image_norm"))
+        ):
+            continue
+        kept[name] = summary(value) if "/grad/" in name and value.size > 2000 else value
+    return kept
+
+
 def main(goldens: Path) -> None:
-    """Writes ``heba_tiny.npz``, ``heba_unit.npz`` and ``tiny_clip.npz``."""
+    """Writes this folder's files."""
+    for name in ("lweib_tiny", "mma_tiny", "mmapp_tiny"):
+        np.savez_compressed(HERE / f"{name}.npz", **shrink_adapters(goldens / f"{name}.npz"))
+    for name in ("coop_tiny", "cocoop_tiny", "maple_tiny"):
+        np.savez_compressed(HERE / f"{name}.npz", **shrink_prompts(goldens / f"{name}.npz"))
     for name in ("heba_tiny", "heba_unit"):
         np.savez_compressed(HERE / f"{name}.npz", **shrink(goldens / f"{name}.npz"))
     weights = torch.load(goldens / "tiny_clip.pt", weights_only=True)

@@ -1,6 +1,7 @@
 """Adapters on a frozen CLIP: how they are attached, what counts as their weights, how their scale enters."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -100,6 +101,20 @@ def unreached(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
     An optimiser skips a weight without a gradient; with one of zero its decay and momentum still act.
     """
     return _Unreached.apply(x, *weights)
+
+
+@contextmanager
+def at_scale(adapters: Iterable[nn.Module], scale: float) -> Iterator[None]:
+    """Inside, these adapters have another ``scale`` (0: CLIP itself), and nothing gets a gradient."""
+    own = [(adapter, adapter.scale) for adapter in adapters]
+    for adapter, _ in own:
+        adapter.scale = scale
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for adapter, before in own:
+            adapter.scale = before
 
 
 def is_adapter_weight(name: str) -> bool:

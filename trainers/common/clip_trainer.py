@@ -57,13 +57,16 @@ class ClipTrainer(TrainerX):
         """The prompts of each class."""
         raise NotImplementedError
 
+    def tokenize(self, prompts: list[list[str]]) -> ClassPrompts:
+        """The prompts of each class as tokens."""
+        return ClassPrompts.tokenize(prompts)
+
     def build_adapters(self, clip_model: CLIP) -> nn.Module | None:
         """Attaches the method's adapters to CLIP; returns the module that holds them, or None for none."""
         raise NotImplementedError
 
     def build_model(self) -> None:
-        self.texts = self.class_prompts(self.dm.dataset.classnames)
-        self.assemble(self.build_clip(self.texts))
+        self.assemble(self.build_clip(self.class_prompts(self.dm.dataset.classnames)))
 
     def assemble(self, model: CustomCLIP) -> None:
         """Puts the model on its device and gives it an optimiser."""
@@ -83,11 +86,11 @@ class ClipTrainer(TrainerX):
 
     def build_clip(self, prompts: list[list[str]]) -> CustomCLIP:
         """CLIP with the method's adapters for classes of these prompts; needs no data set."""
-        cfg = self.cfg
+        cfg, self.texts = self.cfg, prompts
         logger.info("Loading CLIP (backbone: %s)", cfg.MODEL.BACKBONE.NAME)
         clip_model = self.precision.store(load_clip(cfg))
         check_image_size(cfg, clip_model)
-        tokens = ClassPrompts.tokenize(prompts)
+        tokens = self.tokenize(prompts)
         warn_of_unlearned_words(clip_model, tokens)
         return self.attach(clip_model, tokens)
 
@@ -160,6 +163,10 @@ class ClipTrainer(TrainerX):
         self.results = evaluation(self.evaluator, accuracy, self.lab2cname)
         return accuracy
 
+    def own_tensors(self, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The method's tensors by their names here, of a checkpoint that published code may have written."""
+        return state_dict
+
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Loads ``<directory>/<name>/model.pth.tar-<epoch>`` (None: model-best), every tensor or none.
 
@@ -179,7 +186,7 @@ class ClipTrainer(TrainerX):
                     f'no model at "{path}" (found there: {found}); train first or change the epoch'
                 )
             checkpoint = load_checkpoint(str(path))
-            load_strictly(self._models[name], checkpoint["state_dict"], path)
+            load_strictly(self._models[name], self.own_tensors(checkpoint["state_dict"]), path)
             self.weights_epoch = checkpoint["epoch"]
             logger.info('Loading weights to %s from "%s" (epoch = %s)', name, path, checkpoint["epoch"])
 
@@ -190,7 +197,7 @@ def accuracy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 # Buffers that published code stores among the weights; they follow from the classes, not from training.
-DERIVED = ("tk_prompts", "text_features_for_inference")
+DERIVED = ("tk_prompts", "text_features_for_inference", "token_prefix", "token_suffix")
 
 
 def load_strictly(module: nn.Module, state_dict: dict[str, torch.Tensor], source: Path) -> None:
@@ -225,7 +232,8 @@ def load_strictly(module: nn.Module, state_dict: dict[str, torch.Tensor], source
 
 def warn_of_unlearned_words(clip_model: CLIP, prompts: ClassPrompts) -> None:
     """Says which words of the prompts this CLIP has never seen, as far as that is known: of the demo's."""
-    words = unlearned_words(clip_model, prompts.tokens)
+    known = prompts.tokens[prompts.tokens >= 0]  # the others are learned here
+    words = unlearned_words(clip_model, known)
     if words:
         logger.warning(
             "This CLIP has never seen %d words or pieces of words of the prompts (%s%s), they mean nothing "

@@ -65,11 +65,13 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.BAD_IMAGES = "refuse"  # ImageFolder: refuse pictures that cannot be read, or skip them
     cfg.INPUT.EXIF_TRANSPOSE = False  # turn pictures upright as their EXIF orientation says; Dassl does not
     cfg.MODEL.BACKBONE.QUICK_GELU = None  # True or False where the weights' file does not tell
-    # CoOp declares these in its train.py; its trainer files, dropped into trainers/, need them.
+    # CoOp and MaPLe declare these in their train.py; a published trainer file, dropped into trainers/ or put
+    # in the place of ours, needs them. Our own files declare the same and say what they mean.
     cfg.TRAINER.COOP = CfgNode(
         {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "PREC": "fp16", "CLASS_TOKEN_POSITION": "end"}
     )
     cfg.TRAINER.COCOOP = CfgNode({"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"})
+    cfg.TRAINER.MAPLE = CfgNode({"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "fp16", "PROMPT_DEPTH": 9})
     import_all("datasets")
     for module in import_all("trainers"):
         if hasattr(module, "extend_cfg"):

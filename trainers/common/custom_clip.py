@@ -104,6 +104,9 @@ class CustomCLIP(nn.Module):
             text = self._kept_text_features
         else:
             text = self.text_features()
-        image_features = self.encode_image(image)
+        return self.compare(self.encode_image(image), text)
+
+    def compare(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """``(B, D)`` and ``(C, D)`` features of length 1 → ``(B, C)`` logits, in float32."""
         with torch.autocast(image.device.type, enabled=False):
-            return self.clip.logit_scale.exp() * image_features @ text.t()
+            return self.clip.logit_scale.exp() * image @ text.t()

@@ -182,8 +182,8 @@ def only_known(settings: CfgNode, known: CfgNode) -> CfgNode:
 def load_adapter(path: Path, backbone: str = "") -> tuple[CustomCLIP, Adapter]:
     """The model that was trained: CLIP with the file's adapters and prompts, on the CPU in evaluation mode.
 
-    Forward passes belong into the precision that it was trained in:
-    ``get_precision(cfg.TRAINER[cfg.TRAINER.NAME].PREC, "PREC").autocast(device)``.
+    Forward passes belong into the precision that it was trained in, ``PREC`` of the method's options:
+    ``get_precision(cfg.TRAINER.HeBA.PREC, "PREC").autocast(device)``.
 
     Args:
         path: the file.

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -58,6 +58,17 @@ class ClassPrompts:
         tokens = clip.tokenize([prompt for group in prompts for prompt in group], truncate=True)
         return cls(tokens, torch.tensor([len(group) for group in prompts]))
 
+    def for_classes(self, classnames: Sequence[str], template: str, default: str) -> "ClassPrompts":
+        """The prompts of other classes, laid out as these.
+
+        Args:
+            classnames: their names.
+            template: the prompt of each, with ``{}`` for the name; "": ``default``.
+            default: what to take then; learned words go before it.
+        """
+        other = ClassPrompts.tokenize(template_prompts(classnames, [template or default]))
+        return replace(other, arrange=self.arrange)
+
     def draw(self, classes: torch.Tensor) -> PackedText | torch.Tensor:
         """One random prompt for each of ``classes``, arranged."""
         counts = self.counts[classes]
@@ -98,15 +109,34 @@ def description_path(cfg: CfgNode, override: str = "") -> Path:
     return Path(cfg.DATASET.ROOT).expanduser() / "descriptions" / f"{stem}.json"
 
 
+def described_prompts(classnames: Sequence[str], cfg: CfgNode, options: CfgNode, key: str) -> list[list[str]]:
+    """The prompts of HeBA and LwEIB: descriptions, or templates where they are given.
+
+    Args:
+        classnames: class names of the data set.
+        cfg: the run's; a data set's own ``DATASET.TEMPLATE`` goes before the place of descriptions.
+        options: the method's ``TEMPLATES``, ``DESCRIPTIONS``, ``TEXT_CTX_INIT``.
+        key: of the options, for messages.
+    """
+    templates = options.TEMPLATES
+    if cfg.DATASET.TEMPLATE and not options.DESCRIPTIONS:  # of a data set without descriptions
+        templates = templates or (cfg.DATASET.TEMPLATE,)
+    if templates:
+        return template_prompts(classnames, templates)
+    remedy = f"; or set {key}.TEMPLATES \"('a photo of a {{}}.',)\" to train without descriptions"
+    path = description_path(cfg, options.DESCRIPTIONS)
+    return description_prompts(classnames, path, options.TEXT_CTX_INIT, remedy=remedy)
+
+
 def description_prompts(
-    classnames: Sequence[str], path: Path, context: str, *, remedy: str = ""
+    classnames: Sequence[str], path: Path, context: str | None, *, remedy: str = ""
 ) -> list[list[str]]:
     """``"<context> <class name>, <description>"`` for each description of each class (HeBA, LwEIB).
 
     Args:
         classnames: class names of the data set.
         path: JSON file ``{class name: [description, …]}``; names match in lower case with ``_`` as space.
-        context: words before the class name, e.g. "a photo of a".
+        context: words before the class name, e.g. "a photo of a". None: the descriptions as they are (MMA++).
         remedy: what to do instead when descriptions are missing, for the message.
 
     Raises:
@@ -132,7 +162,8 @@ def description_prompts(
         raise ValueError(
             f'"{path}" describes no {", ".join(missing)}: {len(missing)} classes are missing{remedy}'
         )
+    begins = ["" if context is None else f"{context} {readable(name)}, " for name in classnames]
     return [
-        [f"{context} {readable(name)}, {text}" for text in described[readable(name).lower()]]
-        for name in classnames
+        [begin + text for text in described[readable(name).lower()]]
+        for begin, name in zip(begins, classnames, strict=True)
     ]

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Trains MaPLe on all classes of ImageNet: bash scripts/maple/xd_train.sh 1 [x2d] [-- KEY VALUE ...]
+# SOURCE=caltech101 in the environment trains on another data set.
+TRAINER=MaPLe
+. "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+xd_train

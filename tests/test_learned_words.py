@@ -1,0 +1,431 @@
+"""Prompt learners: where their vectors stand and what they start from; which checkpoints and classes fit."""
+
+import copy
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+from yacs.config import CfgNode
+
+import train
+from clip import clip
+from clip.layout import pack
+from clip.model import CLIP
+from predict import Predictor
+from tests.conftest import ROOT
+from tests.test_methods import House
+from tests.test_prompt_learner_goldens import CLASSES, LABELS, build, goldens, options
+from trainers.cocoop import CoCoOp
+from trainers.common import config
+from trainers.common.adapters import adapter_weights
+from trainers.common.clip_trainer import ClipTrainer, warn_of_unlearned_words
+from trainers.common.learned_words import Context, PromptTrainer, for_each_image
+from trainers.common.precision import PRECISIONS
+from trainers.common.prompts import ClassPrompts
+from trainers.coop import CoOp
+from trainers.maple import MaPLe
+
+WORDS = {"CTX_INIT": "a photo of a"}
+METHODS = [(CoOp, WORDS), (CoCoOp, WORDS), (MaPLe, {"PROMPT_DEPTH": 3})]
+ALL = pytest.mark.parametrize(("method", "values"), METHODS, ids=[method.__name__ for method, _ in METHODS])
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def context(method: type[PromptTrainer], **values: object) -> Context:
+    trainer = method.__new__(method)
+    trainer.cfg = options(method, **values)
+    trainer.check_cfg(trainer.cfg)
+    return trainer.context
+
+
+def spell(row: torch.Tensor) -> str:
+    """Tokens as text, learned words by their number."""
+    decoder = clip._tokenizer().decoder
+    end = int(row.argmax())
+    words = [str(int(token)) if token < 0 else decoder[int(token)] for token in row[1:end]]
+    return " ".join(words).replace("</w>", "")
+
+
+# Where the words stand
+@pytest.mark.parametrize(
+    ("position", "expected"),
+    [
+        ("end", "-1 -2 -3 grand piano ( old )."),
+        ("middle", "-1 grand piano ( old ). -2 -3"),
+        ("front", "grand piano ( old ). -1 -2 -3"),
+    ],
+)
+def test_the_class_name_stands_where_it_should(position: str, expected: str) -> None:
+    """A name's last token may hold the full stop too, as in the published code's count of its tokens."""
+    where = Context("X X X", 3, random=True, position=position)
+    prompts = where.tokenize(where.texts(["ant", "grand_piano_(old)"]))
+    assert spell(prompts.tokens[1]).replace(" ).", " ).").replace("  ", " ") == expected.replace("  ", " ")
+    assert prompts.counts.tolist() == [1, 1]
+
+
+def test_each_class_has_words_of_its_own() -> None:
+    where = Context("X X", 2, random=True, own=True)
+    tokens = where.tokenize(where.texts(["ant", "crab"])).tokens
+    assert [spell(row) for row in tokens] == ["-1 -2 ant .", "-3 -4 crab ."]
+
+
+def test_words_that_are_not_learned_stay() -> None:
+    where = context(MaPLe)
+    assert spell(where.tokenize(where.texts(["ant"])).tokens[0]) == "-1 -2 of a ant ."
+
+
+def test_initial_words_go_before_their_number_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        found = context(CoOp, N_CTX=16, CTX_INIT="a_photo_of_a")
+    assert (found.words, found.number, found.random) == ("a photo of a", 4, False)
+    assert 'TRAINER.COOP.CTX_INIT "a photo of a" makes 4 learned words; N_CTX 16 is not used' in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        assert context(CoOp, N_CTX=16).words == " ".join(["X"] * 16)
+        assert context(CoCoOp, N_CTX=4, CTX_INIT="a photo of a").number == 4
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "message"),
+    [
+        (CoOp, {"CLASS_TOKEN_POSITION": "back"}, 'COOP.CLASS_TOKEN_POSITION is "back"; set it to one of end'),
+        (CoCoOp, {"N_CTX": 0}, "TRAINER.COCOOP.N_CTX is 0; set it to 1 or more"),
+        (MaPLe, {"N_CTX": 5}, 'MAPLE.N_CTX is 5, but CTX_INIT "a photo of a" has 4 words; lower N_CTX'),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(
+    method: type[PromptTrainer], values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        context(method, **values)
+
+
+def test_a_prompt_that_is_too_long_is_refused() -> None:
+    where = context(CoOp, N_CTX=75)
+    with pytest.raises(ValueError, match="does not fit context length 77"):
+        where.tokenize(where.texts(["ant"]))
+
+
+@pytest.mark.parametrize("depth", [0, 5])
+def test_maples_depth_must_fit_the_encoders(depth: int) -> None:
+    with pytest.raises(ValueError, match=f"PROMPT_DEPTH is {depth}; set it to 1 to 4, this CLIP's blocks"):
+        build(MaPLe, PROMPT_DEPTH=depth)
+
+
+# What they start from, and how many they are
+def test_random_vectors_are_drawn_as_published() -> None:
+    models = build(CoOp, N_CTX=16), build(CoOp, CSC=True)
+    shared, own = (model.adapter_learner.ctx.detach() for model in models)
+    assert shared.shape == (16, 128)
+    assert own.shape == (12, 16, 128)
+    for vectors in (shared, own):
+        assert vectors.std() == pytest.approx(0.02, rel=0.05)
+        assert vectors.mean() == pytest.approx(0, abs=0.001)
+
+
+def test_words_of_each_class_can_start_from_given_ones() -> None:
+    expected = goldens("coop")["ctxv1/ctx_init_from_words"]
+    vectors = build(CoOp, CSC=True, **WORDS).adapter_learner.ctx
+    assert torch.equal(vectors, expected.expand(12, -1, -1))
+
+
+def test_maples_maps_start_alike_and_its_deep_prompts_at_random() -> None:
+    learner = build(MaPLe, PROMPT_DEPTH=4).adapter_learner
+    deep = torch.stack(list(learner.compound_prompts_text)).detach()
+    assert deep.shape == (3, 2, 128)
+    assert deep.std() == pytest.approx(0.02, rel=0.1)
+    first, *others = learner.compound_prompt_projections
+    assert all(torch.equal(first.weight, other.weight) for other in others)
+    assert len({proj.weight.data_ptr() for proj in learner.compound_prompt_projections}) == 3
+    assert not torch.equal(first.weight, learner.proj.weight)
+    assert first.weight.detach().std() == pytest.approx(
+        (3 * 128) ** -0.5, rel=0.02
+    )  # uniform within 1 / sqrt(128)
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "expected"),
+    [
+        (CoOp, WORDS, 2_048),
+        (CoOp, {"N_CTX": 16}, 8_192),
+        (CoOp, {"N_CTX": 16, "CSC": True}, 8_192 * 12),
+        (CoCoOp, WORDS, 35_360),
+        (MaPLe, {"PROMPT_DEPTH": 9}, 3_555_072),
+        (MaPLe, {"PROMPT_DEPTH": 3}, 1_185_024),
+    ],
+)
+def test_numbers_of_weights_at_vit_b16_are_the_published(
+    method: type[PromptTrainer], values: dict[str, object], expected: int
+) -> None:
+    trainer = method.__new__(method)
+    trainer.cfg = options(method, **values)
+    trainer.check_cfg(trainer.cfg)
+    trainer.texts = trainer.class_prompts(CLASSES)
+    with torch.device("meta"):
+        learner = trainer.build_adapters(CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12))
+    assert sum(weight.numel() for weight in learner.parameters()) == expected
+
+
+# Published configurations
+INPUT = """
+INPUT:
+  SIZE: (224, 224)
+  INTERPOLATION: "bicubic"
+  PIXEL_MEAN: [0.48145466, 0.4578275, 0.40821073]
+  PIXEL_STD: [0.26862954, 0.26130258, 0.27577711]
+  TRANSFORMS: ["random_resized_crop", "random_flip", "normalize"]
+DATALOADER:
+  TRAIN_X:
+    BATCH_SIZE: {batch}
+  TEST:
+    BATCH_SIZE: 100
+  NUM_WORKERS: 8
+OPTIM:
+  NAME: "sgd"
+  LR: {lr}
+  MAX_EPOCH: {epochs}
+  LR_SCHEDULER: "cosine"
+  WARMUP_EPOCH: 1
+  WARMUP_TYPE: "constant"
+  WARMUP_CONS_LR: 1e-5
+TRAIN:
+  PRINT_FREQ: {freq}
+MODEL:
+  BACKBONE:
+    NAME: "ViT-B/16"
+TRAINER:
+  {options}
+"""
+MAPLE = 'MAPLE: {{N_CTX: 2, CTX_INIT: "a photo of a", PREC: "fp16", PROMPT_DEPTH: {}}}'
+COCOOP = 'COCOOP: {N_CTX: 4, CTX_INIT: "a photo of a", PREC: "fp16"}'
+COOP = 'COOP: {CTX_INIT: "a photo of a"}'  # N_CTX is 16 by default
+PUBLISHED = {  # file here: trainer, batch size, learning rate, epochs, print frequency, options
+    "CoOp/base2new": (32, 0.002, 200, 5, COOP, 4),
+    "CoOp/base2new_imagenet": (32, 0.002, 50, 5, COOP, 4),
+    "CoOp/x2d": (32, 0.002, 50, 5, COOP, 4),
+    "CoCoOp/base2new": (1, 0.002, 10, 20, COCOOP, 4),
+    "CoCoOp/x2d": (1, 0.002, 10, 20, COCOOP, 4),
+    "MaPLe/base2new": (4, 0.0035, 5, 20, MAPLE.format(9), 2),
+    "MaPLe/x2d": (4, 0.0026, 2, 20, MAPLE.format(3), 2),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configurations_load_and_ours_say_the_same(name: str, tmp_path: Path) -> None:
+    batch, lr, epochs, freq, own, vectors = PUBLISHED[name]
+    published = tmp_path / "published.yaml"
+    published.write_text(INPUT.format(batch=batch, lr=lr, epochs=epochs, freq=freq, options=own))
+    trainer = name.split("/")[0]
+    theirs, ours = (
+        config.setup_cfg(train.parse_args(["--trainer", trainer, "--config-file", str(file)]))
+        for file in (published, ROOT / "configs" / "trainers" / f"{name}.yaml")
+    )
+    for cfg in (theirs, ours):
+        cfg.defrost()
+        cfg.OPTIM.WARMUP_CONS_LR = float(cfg.OPTIM.WARMUP_CONS_LR)  # YAML 1.1 takes "1e-5" for a word
+    assert theirs == ours
+    method = {"CoOp": CoOp, "CoCoOp": CoCoOp, "MaPLe": MaPLe}[trainer]
+    own = theirs.TRAINER[method.options_name]
+    assert Context.read(own, "", method.all_words).number == vectors
+
+
+@ALL
+def test_a_published_file_in_the_place_of_ours_finds_the_same_options(
+    method: type[PromptTrainer], values: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = options(method).TRAINER[method.options_name]
+    monkeypatch.setattr(config, "import_all", lambda package: [])
+    cfg = CfgNode({"TRAINER": {}, "DATASET": {}, "MODEL": {"BACKBONE": {}}, "INPUT": {}})
+    config.extend_cfg(cfg)
+    ours.PREC = "fp16"  # the default, which `options` changes
+    assert cfg.TRAINER[method.options_name] == ours
+
+
+# Checkpoints
+def published_checkpoint(trainer: ClipTrainer, folder: Path) -> None:
+    """What the published code would have left: half vectors, derived buffers, with MaPLe all of CLIP."""
+    tensors = {
+        name: torch.full_like(value, 0.25)
+        for name, value in trainer.model.adapter_learner.state_dict().items()
+    }
+    tensors["ctx"] = tensors["ctx"].half()
+    tensors |= {"token_prefix": torch.zeros(2, 1, 128), "token_suffix": torch.zeros(2, 72, 128)}
+    if isinstance(trainer, MaPLe):
+        tensors = {f"prompt_learner.{name}": value for name, value in tensors.items()}
+        tensors |= {"logit_scale": torch.zeros(()), "image_encoder.proj": torch.zeros(4, 4)}
+    path = folder / trainer.adapters_name / "model.pth.tar-5"
+    path.parent.mkdir()
+    torch.save(
+        {"state_dict": tensors, "epoch": 5, "optimizer": None, "scheduler": None, "val_result": None}, path
+    )
+
+
+@ALL
+def test_published_checkpoints_load(
+    method: type[PromptTrainer], values: dict, tmp_path: Path, toy_data: Path, tiny_clip_path: Path
+) -> None:
+    trainer = House(method.__name__, toy_data, tiny_clip_path).trainer(tmp_path / "run", **values)
+    published_checkpoint(trainer, tmp_path)
+    trainer.load_model(str(tmp_path), epoch=5)
+    for name, weight in adapter_weights(trainer.model):
+        assert weight.dtype == torch.float32
+        assert (weight == 0.25).all(), name
+
+
+def test_words_of_single_classes_are_refused_for_others(
+    tmp_path: Path, toy_data: Path, tiny_clip_path: Path
+) -> None:
+    """Also where there are as many of them: three base and three novel classes."""
+    house = House("CoOp", toy_data, tiny_clip_path)
+    house.trainer(tmp_path / "base", "OPTIM.MAX_EPOCH", 1, CSC=True).train()
+    novel = house.trainer(tmp_path / "novel", "DATASET.SUBSAMPLE_CLASSES", "new", CSC=True)
+    message = (
+        r"learned words for each of its 3 classes \(ant, …\), so it has none for these 3 \(grand_piano, …\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        novel.load_model(str(tmp_path / "base"), epoch=1)
+    house.trainer(tmp_path / "again", CSC=True).load_model(str(tmp_path / "base"), epoch=1)
+    with pytest.raises(ValueError, match="learned words for each of its classes"):
+        Predictor(tmp_path / "base", classes=["cat", "dog"])
+
+
+@ALL
+def test_pictures_are_classified_with_learned_words_and_other_classes(
+    method: type[PromptTrainer],
+    values: dict,
+    images: torch.Tensor,
+    tmp_path: Path,
+    toy_data: Path,
+    tiny_clip_path: Path,
+) -> None:
+    house = House(method.__name__, toy_data, tiny_clip_path)
+    trained = house.trainer(tmp_path / "base", "OPTIM.MAX_EPOCH", 1, "OPTIM.WARMUP_EPOCH", 0, **values)
+    trained.train()
+    novel = house.trainer(tmp_path / "novel", "DATASET.SUBSAMPLE_CLASSES", "new", **values)
+    novel.load_model(str(tmp_path / "base"), epoch=1)
+    with torch.no_grad():
+        expected = novel.model.eval()(images).softmax(dim=-1)
+    predictor = Predictor(tmp_path / "base", classes=["grand_piano", "lotus", "scissors"])
+    torch.testing.assert_close(predictor.probabilities(images), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match='template "a {}." cannot be used: this model learned its own words'):
+        Predictor(tmp_path / "base", classes=["cat"], template="a {}.")
+
+
+def test_other_classes_of_a_method_without_learned_words_keep_their_layout() -> None:
+    prompts = ClassPrompts.tokenize([["a photo of a cat."]])
+    prompts = replace(prompts, arrange=torch.nn.Identity())
+    other = prompts.for_classes(["dog", "ant_hill"], "", "a {}.")
+    assert torch.equal(other.tokens, clip.tokenize(["a dog.", "a ant hill."]))
+    assert other.arrange is prompts.arrange
+    assert torch.equal(prompts.for_classes(["dog"], "the {}.", "a {}.").tokens, clip.tokenize("the dog."))
+
+
+# The model
+@ALL
+@pytest.mark.parametrize("precision", ["bf16", "amp", "fp16"])
+def test_every_precision_agrees_with_float32(
+    method: type[PromptTrainer], values: dict, precision: str, images: torch.Tensor
+) -> None:
+    device = torch.device("cpu")
+    steps = []
+    for name in ("fp32", precision):
+        model = build(method, PREC=name, **values)
+        with PRECISIONS[name].autocast(device):
+            logits = model(images, model.prompts.draw(torch.arange(12)))
+            F.cross_entropy(logits, LABELS).backward()
+        steps.append((logits.detach(), model.adapter_learner.ctx.grad))
+    (exact, gradient), (found, half) = steps
+    assert found.dtype == half.dtype == torch.float32
+    torch.testing.assert_close(found, exact, rtol=0, atol=0.2)
+    assert (half - gradient).norm() < 0.15 * gradient.norm()
+
+
+@ALL
+def test_a_copy_learns_by_itself(method: type[PromptTrainer], values: dict, images: torch.Tensor) -> None:
+    model = build(method, **values)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        before = model(images)
+        assert torch.equal(other(images), before)
+        for _, weight in adapter_weights(other):
+            weight.add_(torch.randn_like(weight))
+        assert not torch.allclose(other(images), before)
+        assert torch.equal(model(images), before)
+
+
+@pytest.mark.parametrize("method", [CoOp, CoCoOp])
+def test_a_resnets_prompts_are_learned_too(method: type[PromptTrainer]) -> None:
+    torch.manual_seed(2)  # with which not all hidden units of CoCoOp's network are off
+    resnet = CLIP(64, 64, (1, 1, 1, 1), 8, None, 77, 49408, 64, 1, 2).eval()
+    trainer = method.__new__(method)
+    trainer.cfg = options(method, **WORDS)
+    trainer.check_cfg(trainer.cfg)
+    model = trainer.attach(resnet, trainer.tokenize(trainer.class_prompts(CLASSES)))
+    logits = model(torch.randn(2, 3, 64, 64), model.prompts.draw(torch.arange(12)))
+    F.cross_entropy(logits, LABELS[:2]).backward()
+    assert logits.shape == (2, 12)
+    assert all(weight.grad.any() for _, weight in adapter_weights(model))
+
+
+def test_maple_refuses_a_resnet() -> None:
+    trainer = MaPLe.__new__(MaPLe)
+    trainer.cfg = options(MaPLe)
+    trainer.check_cfg(trainer.cfg)
+    with torch.device("meta"), pytest.raises(ValueError, match="MAPLE adapts vision transformers"):
+        trainer.build_adapters(CLIP(64, 64, (1, 1, 1, 1), 8, None, 77, 49408, 64, 1, 2))
+
+
+def test_cocoops_images_do_not_see_each_other(images: torch.Tensor) -> None:
+    model = build(CoCoOp, **WORDS)
+    with torch.no_grad(), model.keep_text_features():
+        together = model(images)
+        apart = torch.cat([model(image) for image in images.split(1)])
+    torch.testing.assert_close(together, apart, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("at_once", "passes"), [(1, [1] * 6), (200, [2, 2, 2]), (8192, [6])])
+def test_cocoop_encodes_no_more_text_at_once_than_it_may(
+    images: torch.Tensor, at_once: int, passes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve prompts of 7 to 9 tokens for each image, and at least one image."""
+    monkeypatch.setattr("trainers.cocoop.TOKENS_AT_ONCE", at_once)
+    model, seen = build(CoCoOp, **WORDS), []
+    encode = model.encode_text
+    monkeypatch.setattr(
+        model, "encode_text", lambda text: (seen.append(len(text.ends) / 12), encode(text))[1]
+    )
+    with torch.no_grad():
+        model(images)
+    assert seen == passes
+
+
+def test_prompts_of_single_images_are_packed_as_if_tokenized_so() -> None:
+    where = Context("X X", 2, random=True)
+    tokens = where.tokenize(where.texts(["ant", "grand piano", "crab"])).tokens
+    shifted = torch.cat([torch.where(tokens < 0, tokens - 2 * image, tokens) for image in range(3)])
+    assert torch.equal(for_each_image(tokens, 3, 2), shifted)
+    found, expected = for_each_image(pack(tokens), 3, 2), pack(shifted)
+    for name in ("tokens", "positions", "slots", "ends", "visible"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+
+
+def test_learned_words_are_not_said_to_be_unknown(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the demo's CLIP only the words that stay are asked about."""
+    asked = []
+    monkeypatch.setattr(
+        "trainers.common.clip_trainer.unlearned_words", lambda model, tokens: asked.extend(tokens.tolist())
+    )
+    where = context(CoOp, **WORDS)
+    warn_of_unlearned_words(None, where.tokenize(where.texts(["ant"])))
+    start, ant, stop, end = clip.tokenize("ant.")[0, :4].tolist()
+    assert [number for number in asked if number] == [start, ant, stop, end]

@@ -1,0 +1,110 @@
+"""What MMA and MMA++ share: adapters beside whole blocks, whose inner layer both encoders have in common.
+
+    h = relu(W_m LN1(x) + b_m)              D_m -> r, of each encoder m
+    h = relu(W h + b)                       r -> r, the same for both encoders' block of that number
+    x <- block(x) + s (U_m h + c_m)         r -> D_m
+
+Symbols: D_m width of an encoder, r inner width, s scale.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from clip.model import CLIP
+from trainers.common.adapters import adapted_blocks, check_vit
+from trainers.common.blocks import Beside
+
+
+class Branch(nn.Module):
+    """An encoder's own layers of one block."""
+
+    def __init__(self, width: int, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Sequential(nn.Linear(width, rank), nn.ReLU())
+        self.up = nn.Linear(rank, width)
+
+
+class CrossModalAdapter(nn.Module):
+    """What stands beside a block: its encoder's branch and the shared layer, for tokens ``(…, D)``."""
+
+    def __init__(self, branch: Branch, shared: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+        self.shared = shared
+        self.scale = 0.0  # s; the learner sets it
+
+    def inner(self, x: torch.Tensor) -> torch.Tensor:
+        """The adapter's output before the scale."""
+        return self.branch.up(self.shared(self.branch.down(x)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * self.inner(x)
+
+
+class CrossModalLearner(nn.Module):
+    """The layers by their published names: ``text_adapter.5.down.0``, ``shared_adapter.5.0``; blocks from 1.
+
+    Args:
+        options: ``ADAPTER_START``, ``ADAPTER_END`` and ``ADAPTER_DIM``.
+        clip_model: gets the adapters.
+        key: of the options, for messages.
+        kind: what stands beside a block.
+        drop: probability of dropout behind the shared layer; None: there is no such layer.
+
+    Raises:
+        ValueError: the image encoder is no ViT, or the range of blocks does not fit the encoders.
+    """
+
+    def __init__(
+        self,
+        options: CfgNode,
+        clip_model: CLIP,
+        key: str,
+        kind: type[CrossModalAdapter] = CrossModalAdapter,
+        drop: float | None = None,
+    ) -> None:
+        super().__init__()
+        check_vit(clip_model, key)
+        rank = options.ADAPTER_DIM
+        if rank < 1:
+            raise ValueError(f"{key}.ADAPTER_DIM is {rank}; set it to 1 or more")
+        self.text_adapter = nn.ModuleDict()
+        self.visual_adapter = nn.ModuleDict()
+        self.shared_adapter = nn.ModuleDict()
+        self._beside: list[CrossModalAdapter] = []  # they stand in CLIP; their layers are listed here
+        encoders = (
+            (clip_model.transformer, self.text_adapter, "text"),
+            (clip_model.visual.transformer, self.visual_adapter, "image"),
+        )
+        for encoder, branches, name in encoders:
+            blocks = (options.ADAPTER_START, options.ADAPTER_END)
+            for number, block in adapted_blocks(encoder, blocks, key, name):
+                if str(number) not in self.shared_adapter:
+                    more = [] if drop is None else [nn.Dropout(drop)]
+                    self.shared_adapter[str(number)] = nn.Sequential(nn.Linear(rank, rank), nn.ReLU(), *more)
+                branches[str(number)] = Branch(encoder.width, rank)
+                adapter = kind(branches[str(number)], self.shared_adapter[str(number)])
+                encoder.resblocks[number - 1] = Beside(block, adapter, block.ln_1)
+                self._beside.append(adapter)
+        self.reset_parameters()
+
+    def linears(self) -> Iterator[nn.Linear]:
+        """Every layer with weights."""
+        return (module for module in self.modules() if isinstance(module, nn.Linear))
+
+    def reset_parameters(self) -> None:
+        """He normal weights over outputs, as published; biases keep PyTorch's."""
+        for layer in self.linears():
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+    def adapters(self) -> list[CrossModalAdapter]:
+        """What stands beside the blocks of both encoders."""
+        return self._beside
+
+    def set_scale(self, scale: float) -> None:
+        """Gives all adapters one scale; 0 is CLIP."""
+        for adapter in self._beside:
+            adapter.scale = scale

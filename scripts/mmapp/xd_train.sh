@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Trains MultiModalAdapterPP on all classes of ImageNet: bash scripts/mmapp/xd_train.sh 1 [x2d] [-- KEY VALUE ...]
+# SOURCE=caltech101 in the environment trains on another data set.
+TRAINER=MultiModalAdapterPP
+. "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+xd_train

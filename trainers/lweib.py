@@ -1,0 +1,135 @@
+"""LwEIB: depthwise convolutions as adapters (IJCV 2025) on a frozen CLIP ViT.
+
+Each adapted block of both encoders gets two, on the input of its attention (width D) and on the hidden layer
+of its MLP (4D), where HeBA has its own:
+
+    A(x) = x + s * Conv(x)
+
+Conv is 3x3 on the grid of image tokens (the class token passes by) and of width 3 along the text, one token
+back and one ahead; depthwise, without bias, norm or activation. At ViT-B/16 506,880 weights are trained.
+Agrees with trainers/lweib.py and clip/model.py of VLM-LwEIB at af61e13.
+
+Symbols: B images or prompts, N tokens, L length of a text, d width of an adapter, s scale.
+"""
+
+import math
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from yacs.config import CfgNode
+
+from clip.layout import trim_to_longest
+from clip.model import CLIP
+from dassl.engine import TRAINER_REGISTRY
+from trainers.common.adapters import scale_gradient, scale_output, unreached
+from trainers.common.clip_trainer import ClipTrainer
+from trainers.common.custom_clip import CustomCLIP
+from trainers.common.prompts import ClassPrompts, described_prompts
+from trainers.common.slow_fast import ScaledAdapter, SlowFastLearner, check_limits
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Declares LwEIB's options with the values of the published base2new configuration."""
+    cfg.TRAINER.LWEIB = CfgNode()
+    options = cfg.TRAINER.LWEIB
+    options.PREC = "amp"  # fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
+    options.TEXT_CTX_INIT = "a photo of a"  # words before the class name
+    options.DESCRIPTIONS = ""  # JSON {class: [sentence, …]}; "": <data root>/descriptions/<dataset>.json
+    options.TEMPLATES = ()  # if given, these prompts ("a photo of a {}.", …) instead of descriptions
+    options.ADAPTER_START = 1  # first adapted block, from 1
+    options.ADAPTER_END = 12  # last adapted block; -1: each encoder's last
+    options.ADAPTER_SCALE = 0.025  # s
+    options.ADAPTER_SCALE_FACTOR = 2.5  # fast steps use s times this
+    options.SLOW_FAST_RATIO = 0.8  # probability of a slow step, drawn for each block and encoder
+    options.NEG_SAMPLING_RATIO = 7  # negative classes for each class of a batch; -1: all classes
+
+
+class ConvAdapter(ScaledAdapter):
+    """``A`` above, under the published gradient rule: weights learn as if s were 1."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def convolve(self, x: torch.Tensor) -> torch.Tensor:
+        """``Conv(x)``; zero for tokens that pass by."""
+        raise NotImplementedError
+
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        return x + scale_output(self.convolve(scale_gradient(x, self.scale)), self.scale)
+
+
+class TextConv(ConvAdapter):
+    """Along texts ``(B, L, d)``; packed ones ``(T, d)`` are refused, neighbours would be of other texts."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Conv1d(width, width, 3, padding=1, groups=width, bias=False))
+
+    def convolve(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dim() != 3:
+            raise ValueError("LwEIB looks across tokens: give texts as a (B, L) tensor, not packed")
+        return self.conv(x.transpose(1, 2)).transpose(1, 2)
+
+
+class ImageConv(ConvAdapter):
+    """On the grid of image tokens ``(B, 1 + N, d)``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False))
+
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] == 1:  # the class token alone, in the last block
+            return unreached(x, self.conv.weight)
+        return super().compute(x)
+
+    def convolve(self, x: torch.Tensor) -> torch.Tensor:
+        side = math.isqrt(x.shape[1] - 1)
+        grid = x[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (B, d, side, side), channels last
+        return F.pad(self.conv(grid).permute(0, 2, 3, 1).flatten(1, 2), (0, 0, 1, 0))
+
+
+class AdapterLearner(SlowFastLearner):
+    """All adapters of LwEIB and their scales."""
+
+    def __init__(self, options: CfgNode, clip_model: CLIP) -> None:
+        blocks = (options.ADAPTER_START, options.ADAPTER_END)
+        super().__init__(clip_model, TextConv, ImageConv, blocks, "TRAINER.LWEIB")
+        self.base_scale = self.eval_scale = options.ADAPTER_SCALE
+        self.fast_scale = options.ADAPTER_SCALE * options.ADAPTER_SCALE_FACTOR
+        self.slow_fast_ratio = options.SLOW_FAST_RATIO
+        self.eval()
+
+
+@TRAINER_REGISTRY.register()
+class LwEIB(ClipTrainer):
+    """Trains the adapters by cross entropy over the classes of each step."""
+
+    options_name = "LWEIB"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        check_limits(self.options, "TRAINER.LWEIB")
+
+    def class_prompts(self, classnames: list[str]) -> list[list[str]]:
+        return described_prompts(classnames, self.cfg, self.options, "TRAINER.LWEIB")
+
+    def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
+        return AdapterLearner(self.options, clip_model)
+
+    def attach(self, clip_model: CLIP, prompts: ClassPrompts) -> CustomCLIP:
+        """Each adapter looks one token ahead, twice a block: no token further on can change a feature."""
+        model = super().attach(clip_model, prompts)
+        ahead = 2 * len(model.adapter_learner.text_adapter)
+        model.prompts.arrange = partial(trim_to_longest, extra=ahead)
+        return model
+
+    def forward_backward(self, batch: dict) -> dict[str, torch.Tensor | int]:
+        image, tokens, target = self.step_inputs(batch, self.options.NEG_SAMPLING_RATIO)
+        self.model.adapter_learner.draw_scales()
+        with self.precision.autocast(self.device):
+            logits = self.model(image, tokens)
+            loss = F.cross_entropy(logits, target)
+        self.step(loss)
+        return {"loss": loss.detach(), "n_cls": logits.shape[1]}

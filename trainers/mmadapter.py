@@ -1,0 +1,78 @@
+"""MMA: adapters beside the upper blocks, with a layer that text and image share (CVPR 2024).
+
+    y = x + MSA(LN1(x));  x <- y + MLP(LN2(y)) + s (U relu(W relu(D LN1(x) + b) + b') + c)
+
+D and U are each encoder's own, W is one for both encoders' block of that number. At ViT-B/16 674,560 weights
+are trained, in blocks 5 to 12. Agrees with trainers/mmadapter.py and clip/model.py of VLM-MultiModalAdapter
+at c3d0bc2: as there, a weight learns as if s were 1, which at s = 0.001 is a thousand times its true
+gradient.
+"""
+
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from clip.model import CLIP
+from dassl.engine import TRAINER_REGISTRY
+from trainers.common.adapters import scale_gradient, scale_output
+from trainers.common.clip_trainer import ClipTrainer
+from trainers.common.cross_modal import CrossModalAdapter, CrossModalLearner
+from trainers.common.prompts import template_prompts
+
+KEY = "TRAINER.MMADAPTER"
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Declares MMA's options with the values of the published vit_b16_ep5."""
+    cfg.TRAINER.MMADAPTER = CfgNode()
+    options = cfg.TRAINER.MMADAPTER
+    options.PREC = "amp"  # fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
+    options.TEXT_CTX_INIT = "a photo of a"  # words before the class name, whatever the data set
+    options.ADAPTER_START = 5  # first adapted block, from 1
+    options.ADAPTER_END = 12  # last adapted block; -1: each encoder's last
+    options.ADAPTER_DIM = 32  # inner width r
+    options.ADAPTER_SCALE = 0.001  # s; 0 is CLIP
+
+
+class PublishedRule(CrossModalAdapter):
+    """The gradient to a weight does not carry s, the one to the input does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return scale_output(self.inner(scale_gradient(x, self.scale)), self.scale)
+
+
+class AdapterLearner(CrossModalLearner):
+    """All layers of MMA; biases start from zero."""
+
+    def __init__(self, options: CfgNode, clip_model: CLIP) -> None:
+        super().__init__(options, clip_model, KEY, PublishedRule)
+        self.set_scale(options.ADAPTER_SCALE)
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        for layer in self.linears():
+            nn.init.zeros_(layer.bias)
+
+
+@TRAINER_REGISTRY.register()
+class MultiModalAdapter(ClipTrainer):
+    """Trains the adapters by cross entropy over all classes."""
+
+    options_name = "MMADAPTER"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        if self.options.ADAPTER_SCALE < 0:
+            raise ValueError(f"{KEY}.ADAPTER_SCALE is {self.options.ADAPTER_SCALE}; set it to 0 or more")
+
+    def before_train(self) -> None:
+        if self.options.ADAPTER_SCALE == 0:
+            raise ValueError(f"{KEY}.ADAPTER_SCALE is 0, so there is nothing to train; set it above 0")
+        super().before_train()
+
+    def class_prompts(self, classnames: list[str]) -> list[list[str]]:
+        template = self.cfg.DATASET.TEMPLATE or f"{self.options.TEXT_CTX_INIT} {{}}."
+        return template_prompts(classnames, (template,))
+
+    def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
+        return AdapterLearner(self.options, clip_model)

@@ -1,0 +1,312 @@
+"""RMAdapter against its equations; there is no published code to compare with."""
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from yacs.config import CfgNode
+
+from clip.layout import pack
+from clip.model import CLIP, build_model
+from tests.conftest import ROOT
+from tests.goldens import tiny_clip_weights
+from tests.rmadapter_reference import Reference
+from train import parse_args
+from trainers.common.adapters import adapter_weights
+from trainers.common.config import setup_cfg
+from trainers.common.custom_clip import CustomCLIP
+from trainers.common.prompts import ClassPrompts
+from trainers.rmadapter import AdapterLearner, RMAdapter
+from trainers.rmadapter_ablations import CHOICES, VariedAdapter
+
+CLASSES = ["accordion", "airplane", "ant", "brain"]
+TARGET = torch.tensor([3, 0, 1])
+FIRST, LAST = 2, 4  # adapted blocks of the tiny CLIP's 4
+CONFIGS = ROOT / "configs" / "trainers" / "RMAdapter"
+
+
+def configuration(name: str = "base2new", **options: object) -> CfgNode:
+    pairs = [word for key, value in options.items() for word in (f"TRAINER.RMADAPTER.{key}", str(value))]
+    file = str(CONFIGS / f"{name}.yaml")
+    return setup_cfg(parse_args(["--trainer", "RMAdapter", "--config-file", file, *pairs]))
+
+
+def trainer(**options: object) -> RMAdapter:
+    """A trainer on the tiny CLIP, without data; every adapter weight is random, biases too."""
+    settings = {"PREC": "fp32", "ADAPTER_START": FIRST, "ADAPTER_END": LAST, "ADAPTER_SCALE": 0.3, **options}
+    found = RMAdapter.__new__(RMAdapter)
+    found.cfg = configuration(**settings)
+    found.check_cfg(found.cfg)
+    found.device = torch.device("cpu")
+    prompts = ClassPrompts.tokenize(found.class_prompts(CLASSES))
+    found.model = found.attach(build_model(tiny_clip_weights()).float(), prompts)
+    generator = torch.Generator().manual_seed(0)
+    for _, weight in adapter_weights(found.model):
+        weight.data = 0.1 * torch.randn(weight.shape, generator=generator)
+    found.keep_frozen_texts()
+    found.model.adapter_learner.train()
+    return found
+
+
+def images() -> torch.Tensor:
+    return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+CASES = [
+    {},
+    {"ADAPTER_SCALE": 0.001},
+    {"LAMBDA1": 3.0, "LAMBDA2": 0.5, "LAMBDA3": 2.0, "LAMBDA4": 7.0},
+    {"LAMBDA1": 0.0, "LAMBDA2": 0.0, "LAMBDA3": 0.0, "LAMBDA4": 0.0},
+    {"LAMBDA1": 0.0},
+    {"LAMBDA2": 0.0, "LAMBDA4": 0.0},
+    {"CON_REDUCTION": "sum"},
+    {"SHARING": "up"},
+    {"SHARING": "none"},
+    {"REC_LAYERS": 1},
+    {"REC_LAYERS": 3},
+    {"REC_LOSS": "l1"},
+    {"REC_LOSS": "cosine"},
+    {"REC_REDUCTION": "sum"},
+    {"REC_TARGET": "output"},
+    {"REC_LOCAL": False, "GRADIENT_RULE": "exact"},
+    {"REC_LOCAL": False, "GRADIENT_RULE": "exact", "REC_TARGET": "output", "ADAPTER_INPUT": "ln_1"},
+    {"GRADIENT_RULE": "exact"},
+    {"ADAPTER_INPUT": "ln_1"},
+]
+
+
+@pytest.mark.parametrize(
+    "options", CASES, ids=lambda options: " ".join(map(str, options.values())) or "default"
+)
+def test_a_training_step_is_that_of_the_equations(options: dict) -> None:
+    found = trainer(**options)
+    model = found.model
+    reference = Reference(found.options, model.adapter_learner.state_dict())
+    logits, terms = found.loss_terms(images(), pack(model.prompts.tokens), TARGET)
+    expected_logits, expected = reference.loss_terms(images(), model.prompts.tokens, TARGET)
+    torch.testing.assert_close(logits.double(), expected_logits, rtol=1e-5, atol=1e-5)
+    assert terms.keys() == expected.keys()
+    for name, term in terms.items():
+        torch.testing.assert_close(term.double(), expected[name], rtol=1e-5, atol=1e-6, msg=name)
+    torch.stack(list(terms.values())).sum().backward()
+    gradients = reference.gradients(expected)
+    for name, weight in model.adapter_learner.named_parameters():
+        distance = (weight.grad - gradients[name]).norm() / gradients[name].norm()
+        assert distance < 2e-5, f"{name}: relative L2 distance {distance:.2e}"
+
+
+@pytest.mark.parametrize("options", [{}, {"REC_TARGET": "output"}], ids=["input", "output"])
+def test_padded_texts_give_the_same_features(options: dict) -> None:
+    model = trainer(**options).model
+    tokens = model.prompts.tokens
+    torch.testing.assert_close(
+        model.encode_text(tokens), model.encode_text(pack(tokens)), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key in CHOICES for value in CHOICES[key][1:]])
+def test_every_key_changes_what_it_should_and_no_more(key: str, value: object) -> None:
+    """Compares a step with the default and one with the other choice, from the same weights."""
+    one, other = trainer(), trainer(**{key: value})
+    weights = one.model.adapter_learner.state_dict()
+    if value == "up":  # the two names of one tensor
+        weights = {name: tensor for name, tensor in weights.items() if ".rec_up." not in name}
+    other.model.adapter_learner.load_state_dict(weights, strict=False)
+    results = []
+    for each in (one, other):
+        logits, terms = each.loss_terms(images(), pack(each.model.prompts.tokens), TARGET)
+        torch.stack(list(terms.values())).sum().backward()
+        gradient = each.model.adapter_learner.visual_adapter["3"].up.weight.grad
+        results.append({"logits": logits, **terms, "gradient": gradient})
+    default, varied = results
+    changed = {name for name, value in default.items() if (varied[name] - value).norm() > 1e-4 * value.norm()}
+    expected = {
+        "CON_REDUCTION": {"con", "gradient"},
+        "SHARING": {"rec", "gradient"} if value == "up" else {"rec"},
+        "REC_LOCAL": {"gradient"},
+        "GRADIENT_RULE": {"gradient"},
+        "ADAPTER_INPUT": {"logits", "ce", "con", "rec", "gradient"},
+    }
+    assert changed == expected.get(key, {"rec"})
+
+
+@pytest.mark.parametrize(("local", "expected"), [(True, False), (False, True)])
+def test_reconstruction_teaches_the_adapters_below_only_where_asked_to(local: bool, expected: bool) -> None:
+    found = trainer(REC_LOCAL=local, LAMBDA2=0.0)
+    adapters = found.model.adapter_learner.visual_adapter
+    found.model.encode_image(images())
+    adapters["4"].loss.backward()
+    assert adapters["4"].rec_up.weight.grad.any()
+    assert adapters["4"].down.weight.grad.any()
+    assert adapters["4"].up.weight.grad is None
+    assert (adapters["2"].down.weight.grad is not None) == expected
+
+
+@pytest.mark.parametrize("target", ["input", "output"])
+def test_reconstruction_loss_does_not_grow_with_the_batch(target: str) -> None:
+    found = trainer(REC_TARGET=target)
+    learner = found.model.adapter_learner
+    tokens = found.model.prompts.tokens
+    losses = []
+    for copies in (1, 3):
+        found.model.encode_image(images().repeat(copies, 1, 1, 1))
+        found.model.encode_text(pack(tokens.repeat(copies, 1)))
+        losses.append(learner.take_loss())
+    torch.testing.assert_close(*losses)
+
+
+def test_losses_are_kept_in_training_alone_and_forgotten_when_taken() -> None:
+    found = trainer()
+    model, learner = found.model, found.model.adapter_learner
+
+    def kept() -> list[bool]:
+        return [adapter.loss is not None for adapter in learner.adapters()]
+
+    tokens = pack(model.prompts.tokens)
+    model.eval()
+    model(images(), tokens).sum().backward()
+    assert not any(kept())
+    learner.train()
+    with torch.no_grad():
+        model(images(), tokens)
+    assert not any(kept())
+    found.loss_terms(images(), tokens, TARGET)
+    assert not any(kept())
+    copy.deepcopy(model)  # refused by torch if part of a graph were left
+
+
+def test_features_of_frozen_clip_are_clips_own_and_leave_the_scale_alone() -> None:
+    found = trainer()
+    plain = CustomCLIP(build_model(tiny_clip_weights()).float(), found.model.prompts)
+    assert torch.equal(found.frozen_texts, plain.text_features())
+    assert not found.frozen_texts.requires_grad
+    assert {adapter.scale for adapter in found.model.adapter_learner.adapters()} == {0.3}
+    assert not torch.equal(found.model.text_features(), found.frozen_texts)
+    assert not any("frozen" in name for name in found.model.state_dict())
+
+
+def size(**options: object) -> tuple[int, int]:
+    """Weights at ViT-B/16: of all branches, and of the reconstructing one alone."""
+    with torch.device("meta"):
+        backbone = CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)
+        learner = AdapterLearner(configuration(**options).TRAINER.RMADAPTER, backbone)
+    weights = dict(learner.named_parameters())  # a shared one counts once
+    rec = [weight for name, weight in weights.items() if ".rec_" in name]
+    return sum(map(torch.Tensor.numel, weights.values())), sum(map(torch.Tensor.numel, rec))
+
+
+def test_sizes_at_vit_b16() -> None:
+    """The paper says 320 K for the branch: W_2 has 327,680, both matrices have 344,064, without biases."""
+    assert 8 * 32 * (768 + 512) == 327_680
+    assert 8 * 32 * (768 + 512 + 2 * 32) == 344_064
+    assert size() == (1_020_928, 354_816)
+    assert size(LAMBDA1=0, LAMBDA2=0) == (666_112, 0)
+    assert size(LAMBDA1=0) == (666_112 + 143_616, 143_616)
+    assert size(REC_LAYERS=1) == (666_112 + 337_920, 337_920)
+    assert size(REC_LAYERS=3) == (666_112 + 371_712, 371_712)
+    assert size(SHARING="none") == (666_112 + 683_008, 683_008)
+    assert size(SHARING="up") == (666_112 + 345_088, 345_088)
+
+
+@pytest.mark.parametrize("options", [{}, {"SHARING": "none", "REC_LAYERS": 3}], ids=["default", "varied"])
+def test_initial_values_are_mmas(tiny_clip_path: Path, options: dict) -> None:
+    torch.manual_seed(0)
+    clip_model = build_model(torch.load(tiny_clip_path, weights_only=True)).float()
+    settings = configuration(ADAPTER_START=1, ADAPTER_END=4, **options).TRAINER.RMADAPTER
+    found = AdapterLearner(settings, clip_model)
+    for name, weight in found.named_parameters():
+        if name.endswith("bias"):
+            assert not weight.any(), name
+        else:
+            tolerance = 4 / weight.numel() ** 0.5
+            assert abs(weight.std() * (len(weight) / 2) ** 0.5 - 1) < tolerance, name  # sqrt(2 / outputs)
+
+
+@pytest.mark.parametrize("name", ["fp16", "amp", "bf16"])
+def test_half_precisions_give_the_losses_of_float32(name: str) -> None:
+    full, half = trainer(), trainer(PREC=name)
+    half.precision.store(half.model.clip)
+    half.keep_frozen_texts()
+    found, expected = (
+        each.loss_terms(images(), pack(each.model.prompts.tokens), TARGET)[1] for each in (half, full)
+    )
+    for term in expected:
+        assert found[term].dtype == torch.float32
+        assert abs(found[term] / expected[term] - 1) < (0.05 if name == "bf16" else 0.01), term
+
+
+def test_names_of_the_weights() -> None:
+    names = set(trainer().model.adapter_learner.state_dict())
+    layers = [f"{side}_adapter.{block}" for side in ("visual", "text") for block in (2, 3, 4)]
+    parts = ("down", "up", "rec_mid.0", "rec_up")
+    assert names == {f"{a}.{b}.{c}" for a in layers for b in parts for c in ("weight", "bias")}
+
+
+def test_a_varied_adapter_with_default_options_computes_the_same() -> None:
+    found = trainer()
+    one = found.model.adapter_learner.visual_adapter["3"]
+    other = VariedAdapter(128, found.options, 1.0)
+    other.load_state_dict(
+        one.state_dict() | {f"rec_{k}": v for k, v in one.state_dict().items() if k[:4] == "down"}
+    )
+    x = torch.randn(2, 5, 128, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(one(x), other(x))
+    assert torch.equal(one.missed(x), other.missed(x))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+def test_configurations_load(name: str) -> None:
+    cfg = configuration(name)
+    RMAdapter.check_cfg(RMAdapter.__new__(RMAdapter), cfg)
+    defaults = configuration().TRAINER.RMADAPTER
+    if name != "demo":
+        assert defaults == cfg.TRAINER.RMADAPTER
+    assert cfg.OPTIM.NAME == "sgd"
+
+
+def test_the_prompt_is_one_template_for_all_or_the_data_sets_own() -> None:
+    found = RMAdapter.__new__(RMAdapter)
+    found.cfg = configuration()
+    found.check_cfg(found.cfg)
+    assert found.class_prompts(["ceiling_fan"]) == [["a photo of a ceiling fan."]]
+    found.cfg = found.cfg.clone()
+    found.cfg.defrost()
+    found.cfg.DATASET.TEMPLATE = "an X-ray of a {}."
+    assert found.class_prompts(["ceiling_fan"]) == [["an X-ray of a ceiling fan."]]
+
+
+WRONG: list[tuple[str, object]] = [
+    (key, 7 if key == "REC_LAYERS" else "other") for key in CHOICES if key != "REC_LOCAL"
+]
+WRONG += [("LAMBDA1", -1.0), ("LAMBDA4", math.inf), ("ADAPTER_SCALE", math.nan), ("ADAPTER_DIM", 0)]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG)
+def test_impossible_values_are_refused(key: str, value: object) -> None:
+    cfg = configuration()
+    cfg.defrost()
+    cfg.TRAINER.RMADAPTER[key] = value
+    with pytest.raises(ValueError, match=f"TRAINER.RMADAPTER.{key} is .*{value}.*; set it to"):
+        RMAdapter.check_cfg(RMAdapter.__new__(RMAdapter), cfg)
+
+
+def ablations() -> dict[str, list[str]]:
+    """The variants of ablate.sh and their KEY VALUE pairs."""
+    text = (ROOT / "scripts" / "rmadapter" / "ablate.sh").read_text()
+    lines = text.split("<<'VARIANTS'\n")[1].split("\nVARIANTS\n")[0].splitlines()
+    return {line.split()[0]: line.split()[1:] for line in lines}
+
+
+def test_every_ablation_is_a_model_of_its_own() -> None:
+    def settings(pairs: list[str]) -> tuple:
+        file = str(CONFIGS / "base2new.yaml")
+        options = setup_cfg(
+            parse_args(["--trainer", "RMAdapter", "--config-file", file, *pairs])
+        ).TRAINER.RMADAPTER
+        return tuple(sorted(options.items()))
+
+    variants = {name: settings(pairs) for name, pairs in ablations().items()}
+    assert len(set(variants.values())) == len(variants) == 9
+    assert variants["full"] == settings([])

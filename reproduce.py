@@ -4,17 +4,19 @@
     python reproduce.py cross_dataset --gpus 0,1,2,3
     python reproduce.py few_shot --datasets dtd eurosat --shots 1 4 16 --jobs 2
     python reproduce.py calibrate
-    python reproduce.py demo
+    python reproduce.py demo --trainers all
     python reproduce.py base2new --dry-run -- TRAINER.HeBA.PREC bf16
 
-Each job is `python train.py ...` in a process and with a log of its own, in the folders of the scripts in
-scripts/heba. What is finished is skipped, what was cut resumes, what crashed is tried once more, what failed
-stops nobody; at the end it says which failed and where the log is. docs/REPRODUCE.md explains the rest.
+Each job is `python train.py ...` in a process and with a log of its own, in the folders of the scripts below
+scripts/. What is finished is skipped, what was cut resumes, what crashed is tried once more, what failed
+stops nobody; at the end it says which failed and where the log is, and shows the methods in one table.
+docs/REPRODUCE.md explains the rest.
 """
 
 import argparse
 import logging
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -23,6 +25,7 @@ from pathlib import Path
 from runner import calibrate
 from runner.display import Display
 from runner.jobs import PROTOCOLS, ROOT, Job, Plan, expand
+from runner.results import results_folder, show_methods
 from runner.schedule import Scheduler, Task
 from runner.slots import cpu_slots, gpu_slots
 
@@ -40,7 +43,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("protocol", choices=list(PROTOCOLS))
-    add("--trainers", nargs="+", help="e.g. HeBA ZeroshotCLIP (default: HeBA; demo: both)")
+    add("--trainers", nargs="+", help="e.g. HeBA ZeroshotCLIP, or all (default: HeBA; demo: both)")
     add(
         "--datasets", nargs="+", default=["all"], help="files below configs/datasets, or all the protocol has"
     )
@@ -201,7 +204,10 @@ def run(args: argparse.Namespace, plan: Plan, tasks: list[Task], missing: dict[s
     failed = any(task.status != "finished" for task in tasks)
     if plan.protocol == "calibrate":
         return judge(tasks) or failed * FAILED
-    print(f"the table: python {ROOT / 'parse_test_res.py'} {shlex.quote(str(results_folder(plan)))}")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(f"\n{show_methods(plan, width)}")
+    table = shlex.join(["python", str(ROOT / "parse_test_res.py"), str(results_folder(plan))])
+    print(f"beside published numbers: {table}")
     return failed * FAILED
 
 
@@ -228,12 +234,6 @@ def say_missing(missing: dict[str, str], root: Path) -> None:
         for name, reason in missing.items():
             print(f"    {name}: {reason}", file=sys.stderr)
         print(f"get them with: {remedy(missing, root)}", file=sys.stderr)
-
-
-def results_folder(plan: Plan) -> Path:
-    """The folder to give to parse_test_res.py."""
-    folders = {"base2new": "base2new", "demo": "base2new", "few_shot": "few_shot"}
-    return plan.output / folders.get(plan.protocol, "")  # of the transfer protocols the source's runs, too
 
 
 if __name__ == "__main__":

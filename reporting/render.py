@@ -37,11 +37,16 @@ def title(table: Table, ci95: bool) -> str:
     """What the table shows, in one line."""
     key = table.key
     what = KINDS[key.kind] + (f" from {key.source}" if key.source else "")
+    over = f"{table.keyword} in %, mean ± {'1.96 std / √n' if ci95 else 'population std'} over seeds"
     if table.is_overview:
-        return f"{what}, all methods: {table.keyword} in %"
+        return f"{what}, all methods: {over if has_seeds(table) else f'{table.keyword} in %'}"
     shots = "" if key.shots is None else f", {key.shots} shots"
-    of = "1.96 std / √n" if ci95 else "population std"
-    return f"{what}: {table.method}{shots}, {key.root}: {table.keyword} in %, mean ± {of} over seeds"
+    return f"{what}: {table.method}{shots}, {key.root}: {over}"
+
+
+def has_seeds(table: Table) -> bool:
+    """Whether any cell is of one data set alone, and so of seeds."""
+    return any(cell.seeds for row in table.rows for cell in row.cells.values())
 
 
 def make_grid(table: Table, chosen: Sequence[str] | None, with_cost: bool) -> Grid:
@@ -57,7 +62,7 @@ def make_grid(table: Table, chosen: Sequence[str] | None, with_cost: bool) -> Gr
     ]
     shown = [[show_cell(row, name, contradictions) for row in table.rows] for name in columns]
     grid.groups.append(("", list(columns), shown))
-    if not table.is_overview:
+    if has_seeds(table) or not table.is_overview:
         grid.groups.append(("", ["Seeds"], [[count_seeds(row, columns) for row in table.rows]]))
     if table.is_comparable and not table.is_overview:
         methods = methods_for(table, chosen)
@@ -71,6 +76,8 @@ def make_grid(table: Table, chosen: Sequence[str] | None, with_cost: bool) -> Gr
         ]
         grid.groups.append(("", [COSTS[name][0] for name in names], shown))
     grid.footnotes = list(table.notes) + published_notes(table, chosen)
+    if names and table.is_overview:
+        grid.footnotes.append("seconds and peak memory (on a GPU: the GPU's) are means over the runs")
     grid.footnotes += [f"{MARK} {text}" for text in dict.fromkeys(contradictions)]
     return grid
 
@@ -119,8 +126,11 @@ def show_number(number: Number | None, ours: Cell | None) -> str:
 
 
 def count_seeds(row: Row, columns: Sequence[str]) -> str:
-    """How many seeds stand behind each cell, in the order of the columns; HM follows from its two."""
-    if row.datasets:
+    """How many seeds stand behind each cell, in the order of the columns; HM follows from its two.
+
+    Nothing for an average over data sets and for published numbers.
+    """
+    if not any(cell.seeds for cell in row.cells.values()):
         return ""
     counts = [len(row.cells[c].seeds) if c in row.cells else 0 for c in columns if c != "HM" and "(" not in c]
     return "/".join(str(count) for count in counts)

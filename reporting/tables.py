@@ -165,8 +165,14 @@ def mean_cost(runs: Sequence[tuple[str, str, Run]]) -> dict[str, float]:
 
 
 def mean_row(name: str, rows: Sequence[Row], columns: Sequence[str]) -> Row:
-    """Means over data sets, HM of those means; a column that lacks a data set has none: it would mislead."""
+    """Means over data sets, HM of those means; a column that lacks a data set has none: it would mislead.
+
+    A single data set's are its own cells, with spreads and seeds.
+    """
     mean = Row(name, datasets=[row.name for row in rows])
+    if len(rows) == 1:
+        mean.cells, mean.cost = dict(rows[0].cells), dict(rows[0].cost)
+        return mean
     for column in columns:
         if all(column in row.cells for row in rows):
             mean.cells[column] = Cell(statistics.fmean(row.cells[column].mean for row in rows))

@@ -1,6 +1,6 @@
 """The protocols of the papers as jobs: which runs of train.py, in which folders, in which order.
 
-Commands and folders are those of the scripts in scripts/heba and scripts/zsclip; a test compares them.
+Commands and folders are those of the scripts in each method's folder below scripts/; a test compares them.
 """
 
 import sys
@@ -54,7 +54,7 @@ class Plan:
     """What reproduce.py was asked for.
 
     Attributes:
-        trainers: names as for ``--trainer``.
+        trainers: names as for ``--trainer``, or ``all``.
         datasets: targets, files below configs/datasets.
         seeds: one run each.
         shots: images a class; several only in ``few_shot``.
@@ -95,13 +95,29 @@ def expand(plan: Plan) -> list[Job]:
     """
     jobs: dict[str, Job] = {}
     for number, seed in enumerate(plan.seeds):
-        for trainer in plan.trainers:
+        for trainer in named_trainers(plan):
             if trainer in UNTRAINED and number:
                 continue
             for shots in plan.shots if trainer not in UNTRAINED else plan.shots[:1]:
                 for job in PROTOCOLS[plan.protocol].jobs(plan, trainer, seed, shots):
                     jobs.setdefault(job.name, job)
     return list(jobs.values())
+
+
+def named_trainers(plan: Plan) -> list[str]:
+    """The plan's trainers; ``all`` are zero-shot CLIP and every other with configurations for the plan."""
+    found = []
+    for given in plan.trainers:
+        found += configured_trainers(plan) if given == "all" else [given]
+    return list(dict.fromkeys(found))
+
+
+def configured_trainers(plan: Plan) -> list[str]:
+    """Every trainer that has a configuration for each model of the plan; zero-shot CLIP first."""
+    models = [plan.source] if PROTOCOLS[plan.protocol].jobs is transfer else plan.datasets
+    folders = {path.name for path in (ROOT / "configs" / "trainers").iterdir()} - {UNTRAINED[0]}
+    names = [UNTRAINED[0], *sorted(folders, key=str.lower)]
+    return [name for name in names if all(has_config(plan, name, model) for model in models)]
 
 
 def base2new(plan: Plan, trainer: str, seed: int, shots: int) -> Iterator[Job]:
@@ -171,8 +187,7 @@ def make_run(
 ) -> Run:
     """A run as the shell scripts' ``run_train`` calls it."""
     trained_on = plan.source if PROTOCOLS[plan.protocol].jobs is transfer else dataset
-    name = config_name(plan, trainer, trained_on)
-    config = ROOT / "configs" / "trainers" / config_folder(trainer) / f"{name}.yaml"
+    config = config_file(trainer, config_name(plan, trainer, trained_on), trained_on)
     arguments = [
         *("--root", str(plan.root), "--trainer", trainer),
         *("--dataset-config-file", str(dataset_config(dataset)), "--config-file", str(config)),
@@ -187,9 +202,19 @@ def job_name(*parts: object) -> str:
     return " ".join(f"seed{part}" if isinstance(part, int) else str(part) for part in parts)
 
 
-def config_folder(trainer: str) -> str:
-    """Both zero-shot methods share their configurations."""
-    return "ZeroshotCLIP" if trainer in UNTRAINED else trainer
+def config_folder(trainer: str) -> Path:
+    """Where a trainer's configurations lie; both zero-shot methods share theirs."""
+    return ROOT / "configs" / "trainers" / (UNTRAINED[0] if trainer in UNTRAINED else trainer)
+
+
+def config_file(trainer: str, name: str, dataset: str) -> Path:
+    """A configuration's file for models of a data set: ``<name>_<dataset>.yaml`` if there is one.
+
+    Folders of runs bear the name alone, so that such a data set stands in one table with the others.
+    """
+    folder = config_folder(trainer)
+    own = folder / f"{name}_{dataset}.yaml"
+    return own if own.is_file() else folder / f"{name}.yaml"
 
 
 def config_name(plan: Plan, trainer: str, dataset: str) -> str:
@@ -201,17 +226,28 @@ def config_name(plan: Plan, trainer: str, dataset: str) -> str:
     Raises:
         ValueError: there is no such file.
     """
-    folder = ROOT / "configs" / "trainers" / config_folder(trainer)
-    name = plan.config or ("demo" if dataset.startswith("demo") else PROTOCOLS[plan.protocol].config)
-    if trainer in UNTRAINED and not (folder / f"{name}.yaml").is_file():
-        name = "vit_b16"
-    if not (folder / f"{name}.yaml").is_file():
+    name = wanted_config(plan, trainer, dataset)
+    if not has_config(plan, trainer, dataset):
+        folder = config_folder(trainer)
         there = ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))) or "none"
         raise ValueError(
             f'trainer {trainer} has no configuration "{name}" (looked for "{folder / name}.yaml"; '
             f"there: {there}); name one with --config"
         )
     return name
+
+
+def wanted_config(plan: Plan, trainer: str, dataset: str) -> str:
+    """What ``config_name`` returns, whether it is there or not."""
+    name = plan.config or ("demo" if dataset.startswith("demo") else PROTOCOLS[plan.protocol].config)
+    if trainer in UNTRAINED and not (config_folder(trainer) / f"{name}.yaml").is_file():
+        return "vit_b16"
+    return name
+
+
+def has_config(plan: Plan, trainer: str, dataset: str) -> bool:
+    """Whether the trainer can be run on the data set."""
+    return config_file(trainer, wanted_config(plan, trainer, dataset), dataset).is_file()
 
 
 def dataset_config(dataset: str) -> Path:

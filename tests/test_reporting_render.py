@@ -134,6 +134,29 @@ def test_costs_are_columns_if_asked_for(tmp_path, capsys):
     assert "Training s" not in parse(capsys, tmp_path / "base2new").split("all methods")[0]
 
 
+def test_the_methods_of_one_data_set_are_one_table_with_spreads_seeds_and_costs(tmp_path, capsys):
+    write_protocols(tmp_path, ["dtd"])
+    base2new(tmp_path, "dtd", 70.0, 60.0, trainer="CoOp")  # its record tells no costs
+    tree = tmp_path / "base2new"
+    overview = parse(capsys, tree, "--vs", "MaPLe").split("Base to novel, all methods")[1]
+    assert overview.startswith(": accuracy in %, mean ± population std over seeds\n")
+    costs = ["87,158,016", "60.0", "4.5", "3,072"]
+    assert strip(row(overview, "HeBA"))[1:] == ["80.60 ± 0.24", "75.60 ± 0.24", "78.02 ± 0.25", "3/3", *costs]
+    assert strip(row(overview, "CoOp"))[4:] == ["1/1", "—", "—", "—", "—"]
+    assert strip(row(overview, "ZeroshotCLIP"))[5:] == ["0", "—", "4.5", "2,048"]
+    assert strip(row(overview, "MaPLe"))[1:] == ["80.36", "59.18", "68.16", "—", "—", "—", "—"]
+    for style, mark in (
+        ("markdown", "87,158,016 |"),
+        ("latex", "87,158,016 &"),
+        ("csv", ",87158016.0,60.0,"),
+    ):
+        assert mark in parse(capsys, tree, "--format", style, "--vs")
+    found = json.loads(parse(capsys, tree, "--format", "json", "--vs"))[-1]
+    assert found["overview"]
+    assert [line["cost"].get("train_seconds") for line in found["rows"]] == [None, 60.0, None]
+    assert found["rows"][1]["cells"]["Base"]["seeds"] == ["1", "2", "3"]
+
+
 def test_markdown(tmp_path, capsys):
     base2new(tmp_path, "eurosat", 85.0, 50.0)
     out = parse(capsys, tmp_path, "--format", "markdown", "--vs", "MaPLe")

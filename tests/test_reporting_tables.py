@@ -277,6 +277,22 @@ def test_demo_and_real_runs_get_overviews_of_their_own(tmp_path):
     assert sorted(found) == [["demo"], ["dtd"]]
 
 
+def test_an_overview_of_one_data_set_keeps_spreads_and_seeds(tmp_path):
+    write_protocols(tmp_path, ["dtd", "eurosat"])
+    for half in ("train_base", "test_new"):
+        for seed, accuracy in ((1, 70), (2, 90)):
+            write_results(tmp_path / experiment(half, "dtd", "CoOp", "ctx") / f"seed{seed}", accuracy)
+    table = overviews(read(tmp_path), ["MaPLe"])[0]
+    rows = {row.name: row for row in table.rows}
+    novel = rows["CoOp ctx"].cells["Novel"]
+    assert (novel.mean, novel.spread, novel.seeds) == (80, 10, ["1", "2"])
+    assert rows["CoOp ctx"].cells["HM"].spread == 10
+    assert rows["HeBA base2new"].cells["Base"].seeds == ["1", "2", "3"]
+    assert rows["HeBA base2new"].cost["train_seconds"] == 60
+    assert rows["CoOp ctx"].cost == {}
+    assert rows["MaPLe (published)"].cells["Base"].spread is None
+
+
 def test_an_overview_without_a_common_data_set_is_none(tmp_path):
     for dataset, trainer in (("dtd", "HeBA"), ("ucf101", "CoOp")):
         for half in ("train_base", "test_new"):

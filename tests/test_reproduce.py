@@ -11,9 +11,11 @@ import pytest
 
 import reproduce
 from runner.display import Display, time_left
-from runner.jobs import Job, Run
+from runner.jobs import Job, Plan, Run
+from runner.results import show_methods
 from runner.schedule import Slot, Task
 from tests.conftest import ROOT
+from tests.result_trees import experiment, write_protocols, write_results
 
 
 def some_tasks(folder: Path) -> list[Task]:
@@ -83,6 +85,23 @@ def test_a_job_that_takes_long_is_not_expected_to_take_nothing(tmp_path: Path) -
     tasks = [task for task in some_tasks(tmp_path) if task.status in ("finished", "running")]
     tasks[-1].since -= 1000
     assert time_left(tasks, 1)[0] > 50
+
+
+def test_at_the_end_the_plans_methods_stand_in_one_table(tmp_path: Path) -> None:
+    write_protocols(tmp_path, ["caltech101", "dtd"])
+    write_results(tmp_path / experiment("train_base", "dtd", config="mine") / "seed1", 1)  # not asked for
+    plan = Plan("base2new", ["HeBA", "ZeroshotCLIP"], ["dtd"], [1, 2], [16], tmp_path, tmp_path)
+    heading, _, _, _, heba, zero_shot, *_ = show_methods(plan, None).splitlines()
+    assert heading.startswith("Base to novel, all methods: ")
+    costs = ["87,158,016", "60.0", "4.5", "3,072"]
+    assert heba.split()[:3] == ["HeBA", "base2new", "80.45"]  # of seeds 1 and 2
+    assert heba.split()[-5:] == ["2/2", *costs]
+    assert zero_shot.split()[-5:] == ["1/1", "0", "—", "4.5", "2,048"]
+    alone = show_methods(replace(plan, trainers=["HeBA"], datasets=["caltech101", "dtd"]), None)
+    assert alone.startswith("Base to novel: HeBA base2new, 16 shots, ")
+    assert [line.split()[0] for line in alone.splitlines()[4:]] == ["caltech101", "dtd", "Average"]
+    assert "few" not in show_methods(replace(plan, protocol="cross_dataset", trainers=["HeBA"]), None)
+    assert show_methods(replace(plan, output=tmp_path / "empty"), None) == ""
 
 
 def test_a_dry_run_prints_commands_and_what_is_missing(

@@ -1,6 +1,7 @@
 """The jobs that reproduce.py makes of a protocol: the shell scripts' own commands."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,8 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from runner import jobs as runner_jobs
 from runner.jobs import Job, Plan, expand
 from tests.conftest import ROOT
+
+# Each folder of scripts that trains, and the trainer that its scripts name.
+SCRIPTS = {
+    path.parent.name: re.search(r"^TRAINER=(\w+)", path.read_text(), re.MULTILINE)[1]
+    for path in sorted((ROOT / "scripts").glob("*/base2new_train.sh"))
+}
 
 
 def plan(protocol: str, **changes: object) -> Plan:
@@ -36,14 +44,35 @@ def arguments(job: Job) -> list[list[str]]:
     return [list(run.arguments) for run in job.runs]
 
 
-def test_base2new_jobs_are_the_shell_scripts_commands(tmp_path: Path) -> None:
-    jobs = {job.name: job for job in expand(plan("base2new", options=["OPTIM.LR", "1"]))}
-    for dataset in ("caltech101", "dtd"):
-        for seed in ("1", "2"):
-            calls = []
-            for script in ("heba/base2new_train.sh", "heba/base2new_test.sh"):
-                calls += script_calls(tmp_path, script, dataset, seed, "--", "OPTIM.LR", "1")
-            assert arguments(jobs[f"HeBA {dataset} seed{seed}"]) == calls
+def test_every_trainer_has_a_folder_of_scripts() -> None:
+    configured = {path.parent.name for path in (ROOT / "configs" / "trainers").glob("*/base2new.yaml")}
+    assert sorted(SCRIPTS.values()) == sorted(configured)
+    for folder in SCRIPTS:
+        names = {path.name for path in (ROOT / "scripts" / folder).iterdir()}
+        assert names >= {f"{part}_{what}.sh" for part in ("base2new", "xd") for what in ("train", "test")}
+
+
+@pytest.mark.parametrize("folder", SCRIPTS)
+def test_a_script_called_without_arguments_says_how(folder: str) -> None:
+    for name in ("base2new_train", "base2new_test", "xd_train", "xd_test"):
+        call = ["bash", str(ROOT / "scripts" / folder / f"{name}.sh")]
+        done = subprocess.run(
+            call, env=os.environ | {"PYTHON": sys.executable}, capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith("usage: bash ")
+
+
+@pytest.mark.parametrize("folder", SCRIPTS)
+def test_base2new_jobs_are_the_shell_scripts_commands(tmp_path: Path, folder: str) -> None:
+    trainer, datasets = SCRIPTS[folder], ["caltech101", "imagenet"]
+    found = expand(plan("base2new", trainers=[trainer], datasets=datasets, options=["OPTIM.LR", "1"]))
+    jobs = {job.name: job for job in found}
+    for dataset, seed in (("caltech101", "1"), ("imagenet", "2")):
+        calls = []
+        for script in (f"{folder}/base2new_train.sh", f"{folder}/base2new_test.sh"):
+            calls += script_calls(tmp_path, script, dataset, seed, "--", "OPTIM.LR", "1")
+        assert arguments(jobs[f"{trainer} {dataset} seed{seed}"]) == calls
     assert len(jobs) == 4
 
 
@@ -54,14 +83,78 @@ def test_zero_shot_jobs_are_the_shell_scripts_commands(tmp_path: Path) -> None:
         assert arguments(jobs[1]) == script_calls(tmp_path, "zsclip/base2new.sh", "dtd")
 
 
-def test_cross_dataset_jobs_are_the_shell_scripts_commands(tmp_path: Path) -> None:
-    jobs = {job.name: job for job in expand(plan("cross_dataset", source="food101"))}
-    train = script_calls(tmp_path, "heba/xd_train.sh", "2", SOURCE="food101")
-    test = script_calls(tmp_path, "heba/xd_test.sh", "dtd", "2", SOURCE="food101")
-    assert arguments(jobs["HeBA food101 seed2"]) == train
-    assert arguments(jobs["HeBA food101-to-dtd seed2"]) == test
-    assert jobs["HeBA food101-to-dtd seed2"].after == "HeBA food101 seed2"
+@pytest.mark.parametrize("folder", SCRIPTS)
+def test_cross_dataset_jobs_are_the_shell_scripts_commands(tmp_path: Path, folder: str) -> None:
+    trainer = SCRIPTS[folder]
+    found = expand(plan("cross_dataset", trainers=[trainer], source="food101"))
+    jobs = {job.name: job for job in found}
+    train = script_calls(tmp_path, f"{folder}/xd_train.sh", "2", SOURCE="food101")
+    test = script_calls(tmp_path, f"{folder}/xd_test.sh", "dtd", "2", SOURCE="food101")
+    assert arguments(jobs[f"{trainer} food101 seed2"]) == train
+    assert arguments(jobs[f"{trainer} food101-to-dtd seed2"]) == test
+    assert jobs[f"{trainer} food101-to-dtd seed2"].after == f"{trainer} food101 seed2"
     assert len(jobs) == 6
+
+
+@pytest.mark.parametrize("scripts", SCRIPTS)
+def test_a_data_set_may_have_a_configuration_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripts: str
+) -> None:
+    """The shell's command and the runner's; the run's folder bears the general name in both."""
+    house = tmp_path / "house"
+    (house / "configs").mkdir(parents=True)
+    for room in ("scripts", "train.py", "configs/datasets"):
+        (house / room).symlink_to(ROOT / room)
+    given = {"trainers": [SCRIPTS[scripts]], "seeds": [1]}
+    folder = house / "configs" / "trainers" / SCRIPTS[scripts]
+    folder.mkdir(parents=True)
+    for name in ("base2new", "base2new_imagenet", "x2d", "x2d_dtd"):
+        (folder / f"{name}.yaml").touch()
+    monkeypatch.setattr(runner_jobs, "ROOT", house)
+    both = expand(plan("base2new", datasets=["imagenet", "dtd"], **given))
+    for job, config in zip(both, ("base2new_imagenet", "base2new"), strict=True):
+        assert {run.arguments[7] for run in job.runs} == {str(folder / f"{config}.yaml")}
+        assert job.runs[0].folder.parts[-2:] == ("base2new", "seed1")
+        calls = []
+        for part in ("train", "test"):
+            script = house / f"scripts/{scripts}/base2new_{part}.sh"
+            calls += script_calls(tmp_path, str(script), job.dataset, "1")
+        assert arguments(job) == calls
+    # A model keeps the configuration of the data set that it was trained on, wherever it is evaluated.
+    kept = expand(plan("cross_dataset", source="food101", datasets=["dtd"], **given))
+    assert {job.runs[0].arguments[7] for job in kept} == {str(folder / "x2d.yaml")}
+    script = str(house / f"scripts/{scripts}/xd_test.sh")
+    assert arguments(kept[1]) == script_calls(tmp_path, script, "dtd", "1", SOURCE="food101")
+    moved = expand(plan("cross_dataset", source="dtd", datasets=["food101"], **given))
+    assert {job.runs[0].arguments[7] for job in moved} == {str(folder / "x2d_dtd.yaml")}
+    assert arguments(moved[1]) == script_calls(tmp_path, script, "food101", "1", SOURCE="dtd")
+
+
+def test_all_trainers_are_those_with_a_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "configs" / "trainers"
+    for path in ("ZeroshotCLIP/vit_b16", "MaPLe/base2new", "CoOp/base2new", "CoOp/demo", "CoCoOp/x2d"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{path}.yaml").touch()
+    (tmp_path / "configs" / "datasets").symlink_to(ROOT / "configs" / "datasets")
+    monkeypatch.setattr(runner_jobs, "ROOT", tmp_path)
+
+    def trainers(protocol: str, **changes: object) -> list[str]:
+        asked = {"trainers": ["all"], "seeds": [1], "datasets": ["dtd"]} | changes
+        return list(dict.fromkeys(job.name.split()[0] for job in expand(plan(protocol, **asked))))
+
+    assert trainers("base2new") == ["ZeroshotCLIP", "CoOp", "MaPLe"]
+    assert trainers("base2new", trainers=["MaPLe", "all"]) == ["MaPLe", "ZeroshotCLIP", "CoOp"]
+    assert trainers("base2new", datasets=["demo"]) == ["ZeroshotCLIP", "CoOp"]
+    assert trainers("cross_dataset") == ["ZeroshotCLIP", "CoCoOp"]
+    assert trainers("base2new", config="x2d") == ["ZeroshotCLIP", "CoCoOp"]
+
+
+def test_all_trainers_of_this_repository_are_its_folders_of_scripts() -> None:
+    jobs = expand(plan("base2new", trainers=["all"], datasets=["dtd"], seeds=[1]))
+    assert [job.name.split()[0] for job in jobs] == [
+        "ZeroshotCLIP",
+        *sorted(SCRIPTS.values(), key=str.lower),
+    ]
 
 
 def test_both_transfer_protocols_share_the_model() -> None:

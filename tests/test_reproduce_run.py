@@ -63,6 +63,7 @@ def test_a_protocol_survives_an_interrupt_and_a_killed_job(
     assert process.returncode == 0, said
     assert "HeBA caltech101 seed1: crashed, will be tried once more: killed by SIGKILL" in said
     assert "1 of 1 jobs finished in" in said
+    assert "Base to novel: HeBA base2new, 16 shots" in said
     record = json.loads((base / "results.json").read_text())
     assert record["phases"]["train"]["start_epoch"] > 1  # it went on, it did not begin again
     assert json.loads((novel / "results.json").read_text())["loaded"] == record["saved"]

@@ -1,0 +1,103 @@
+"""The five steps of docs/METHODS.md, followed word for word in a copy of the repository."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def blocks() -> list[tuple[str, str]]:
+    """The blocks of code of the steps, with their languages."""
+    steps = (ROOT / "docs" / "METHODS.md").read_text("utf-8").split("## How to add yours")[1]
+    return re.findall(r"```(\w+)\n(.*?)```", steps, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory, blocks: list[tuple[str, str]]) -> Path:
+    """A copy in which steps 1 to 4 were taken."""
+    house = tmp_path_factory.mktemp("house")
+    rooms = (
+        "clip",
+        "dassl",
+        "datasets",
+        "trainers",
+        "configs",
+        "scripts",
+        "docs",
+        "tests",
+        "reporting",
+        "runner",
+    )
+    for room in rooms:
+        shutil.copytree(ROOT / room, house / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("train.py", "reproduce.py", "pyproject.toml"):
+        shutil.copy(ROOT / file, house)
+    assert [language for language, _ in blocks] == ["python", "bash", "bash", "markdown", "bash"]
+    (_, method), (_, configurations), (_, scripts), (_, line), _ = blocks
+    (house / "trainers" / "rescale.py").write_text(method)
+    for commands in (configurations, scripts):
+        subprocess.run(["bash", "-euc", commands], cwd=house, check=True)
+    page = house / "docs" / "METHODS.md"
+    text = page.read_text("utf-8")
+    end = text.index("\n\n", text.index("| `ZeroshotCLIP` |"))  # of the first table
+    page.write_text(f"{text[:end]}\n{line.rstrip()}{text[end:]}", "utf-8")
+    return house
+
+
+def run(house: Path, *command: str, **environment: str) -> subprocess.CompletedProcess:
+    env = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(command, cwd=house, env=env, capture_output=True, text=True)
+
+
+def test_a_method_added_by_the_steps_keeps_what_all_methods_keep(
+    house: Path, blocks: list[tuple[str, str]]
+) -> None:
+    words = blocks[4][1].splitlines()[0].split()
+    assert words[:3] == ["python", "-m", "pytest"]
+    done = run(house, sys.executable, *words[1:], "-p", "no:cacheprovider")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d\d passed", done.stdout)
+    assert "skipped" not in done.stdout
+
+
+def test_a_method_added_by_the_steps_runs_beside_the_others(
+    house: Path, blocks: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    words = blocks[4][1].splitlines()[1].split()
+    assert words[:3] == ["python", "reproduce.py", "demo"]
+    (tmp_path / "demo").mkdir()
+    places = ["--root", str(tmp_path), "--output", str(tmp_path / "out"), "--seeds", "1", "--dry-run"]
+    done = run(house, sys.executable, *words[1:], *places)
+    assert done.returncode == 0, done.stderr
+    trainers = [re.search(r"--trainer (\w+)", line)[1] for line in done.stdout.splitlines()]
+    assert trainers == words[4:] == ["ZeroshotCLIP", "Rescale", "HeBA"]
+    assert str(house / "configs/trainers/Rescale/demo.yaml") in done.stdout
+
+
+def test_a_method_added_by_the_steps_is_trained_and_evaluated_by_its_scripts(
+    house: Path, toy_data: Path, tiny_clip_path: Path
+) -> None:
+    flags = [
+        *("MODEL.BACKBONE.NAME", str(tiny_clip_path), "MODEL.BACKBONE.QUICK_GELU", "True"),
+        *("DATALOADER.NUM_WORKERS", "0", "OPTIM.MAX_EPOCH", "2", "TRAINER.Rescale.PREC", "fp32"),
+    ]
+    places = {"DATA": str(toy_data), "OUTPUT": str(house / "output"), "SHOTS": "2"}
+    for part in ("train", "test"):
+        script = f"scripts/rescale/base2new_{part}.sh"
+        done = run(house, "bash", script, "caltech101", "1", "--", *flags, **places)
+        assert done.returncode == 0, done.stderr
+    for half, classes in (("train_base", "base"), ("test_new", "new")):
+        folder = house / f"output/base2new/{half}/caltech101/shots_2/Rescale/base2new/seed1"
+        record = json.loads((folder / "results.json").read_text())
+        assert record["trainer"] == "Rescale"
+        assert record["subsample_classes"] == classes
+        assert record["trainable_parameters"] == 4 * 2 * (128 + 128)
+        assert record["total"] == 9

@@ -1,0 +1,374 @@
+"""What holds for every method: a matrix over all trainers that have configs/trainers/<Trainer>/base2new.yaml.
+
+A new method is tested here as soon as its file and its configuration are there. ``FLAGS`` needs a line only
+if the configuration does not fit a CLIP of 4 blocks.
+"""
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+import train
+from clip.layout import pack
+from clip.model import CLIP
+from dassl.engine import TRAINER_REGISTRY, build_trainer
+from dassl.utils import set_random_seed
+from tests.conftest import ROOT
+from trainers.common.adapters import adapter_weights, freeze_backbone, is_adapter_weight
+from trainers.common.clip_trainer import ClipTrainer
+from trainers.common.config import import_all, setup_cfg
+from trainers.common.custom_clip import CustomCLIP, load_clip
+from trainers.common.export import load_adapter
+from trainers.common.prompts import ClassPrompts
+
+import_all("trainers")
+CONFIGS = ROOT / "configs" / "trainers"
+METHODS = sorted(path.parent.name for path in CONFIGS.glob("*/base2new.yaml"))
+UNTRAINED = {"ZeroshotCLIP", "ZeroshotCLIP2"}
+EPOCHS = 2
+
+# Options, below the method's own node, where the published configuration needs more than 4 blocks.
+FLAGS = {
+    "HeBA": {"ADAPTER_END": -1},
+    "LwEIB": {"ADAPTER_END": -1},
+    "MultiModalAdapter": {"ADAPTER_START": 3, "ADAPTER_END": 4},
+    "MultiModalAdapterPP": {"ADAPTER_START": 3, "ADAPTER_END": 4},
+    "RMAdapter": {"ADAPTER_START": 3, "ADAPTER_END": 4},
+    "MaPLe": {"PROMPT_DEPTH": 3},
+}
+# Weights that have a gradient of exactly zero by the method's own mathematics: only the class token leaves
+# the last block, and the visual adapters of both pass it by.
+DEAD = {"HeBA": ("visual_adapter.4.mlp_conv.",), "LwEIB": ("visual_adapter.4.mlp_conv.",)}
+
+
+def node(method: str) -> str:
+    """Where a method's options stand."""
+    return f"TRAINER.{TRAINER_REGISTRY.get(method).options_name or method}"
+
+
+@dataclass
+class House:
+    """Builds trainers of one method on the toy data as train.py does."""
+
+    method: str
+    data: Path
+    clip: Path
+
+    def trainer(self, output: Path, *opts: object, seed: int = 1, **options: object) -> ClipTrainer:
+        """A trainer on the base classes, in float32 unless told otherwise.
+
+        Args:
+            output: the run's folder.
+            opts: further ``KEY VALUE`` pairs.
+            seed: of the run.
+            options: further options of the method's own.
+        """
+        options = {"PREC": "fp32"} | FLAGS.get(self.method, {}) | options
+        pairs = [
+            *("MODEL.BACKBONE.NAME", self.clip, "MODEL.BACKBONE.QUICK_GELU", True),
+            *("DATALOADER.NUM_WORKERS", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 3),
+            *("DATASET.NUM_SHOTS", 2, "DATASET.SUBSAMPLE_CLASSES", "base"),
+            *("OPTIM.MAX_EPOCH", EPOCHS, "TRAIN.PRINT_FREQ", 1, "USE_CUDA", False),
+            *(word for key, value in options.items() for word in (f"{node(self.method)}.{key}", value)),
+            *opts,
+        ]
+        arguments = ["--root", self.data, "--trainer", self.method, "--output-dir", output, "--seed", seed]
+        arguments += ["--dataset-config-file", ROOT / "configs" / "datasets" / "caltech101.yaml"]
+        arguments += ["--config-file", CONFIGS / self.method / "base2new.yaml", *pairs]
+        cfg = setup_cfg(train.parse_args([str(word) for word in arguments]))
+        set_random_seed(seed)
+        return build_trainer(cfg)
+
+
+@dataclass
+class Training:
+    """An uninterrupted training run and what was seen of it."""
+
+    trainer: ClipTrainer
+    initial: dict[str, torch.Tensor]  # every weight before the first step
+    reached: dict[str, bool] = field(default_factory=dict)  # weights with a gradient; whether one was not 0
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.trainer.output_dir)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def house(request: pytest.FixtureRequest, toy_data: Path, tiny_clip_path: Path) -> Iterator[House]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the quickest for a model of this size
+    yield House(request.param, toy_data, tiny_clip_path)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def trained(house: House, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    trainer = house.trainer(tmp_path_factory.mktemp(house.method))
+    weights = dict(trainer.model.named_parameters())
+    training = Training(trainer, {name: weight.detach().clone() for name, weight in weights.items()})
+    for name, weight in weights.items():
+        if weight.requires_grad:
+            weight.register_post_accumulate_grad_hook(watch(training.reached, name))
+    trainer.train()
+    return training
+
+
+def watch(reached: dict[str, bool], name: str) -> Callable[[nn.Parameter], None]:
+    def hook(weight: nn.Parameter) -> None:
+        reached[name] = reached.get(name, False) or bool(weight.grad.any())
+
+    return hook
+
+
+def images(number: int = 4) -> torch.Tensor:
+    return torch.randn(number, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def logits(trainer: ClipTrainer, model: CustomCLIP | None = None) -> torch.Tensor:
+    """Logits of four random images as an evaluation computes them."""
+    model = (trainer.model if model is None else model).eval()
+    with torch.no_grad(), trainer.precision.autocast(torch.device("cpu")):
+        return model(images())
+
+
+def state(trainer: ClipTrainer) -> dict[str, torch.Tensor]:
+    return trainer.model.adapter_learner.state_dict()
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def plain_clip(trainer: ClipTrainer) -> CustomCLIP:
+    """CLIP without the method, with the same prompts; learned words are the words that they start from."""
+    clip_model = trainer.precision.store(load_clip(trainer.cfg))
+    prompts = replace(ClassPrompts.tokenize(trainer.texts), arrange=trainer.model.prompts.arrange)
+    plain = CustomCLIP(clip_model, prompts).eval()
+    freeze_backbone(plain)  # torch 2.4 convolves with frozen weights in another order
+    return plain
+
+
+def test_no_trainer_escapes_the_matrix() -> None:
+    ours = {
+        name
+        for name in TRAINER_REGISTRY.registered_names()
+        if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")
+        and issubclass(TRAINER_REGISTRY.get(name), ClipTrainer)
+    }
+    assert ours - UNTRAINED == set(METHODS)
+
+
+def test_switched_off_a_method_is_clip(house: House, tmp_path: Path) -> None:
+    """Adapters: bit for bit. Prompt learners: with the words they start from, as far as these say it all."""
+    options = house.trainer(tmp_path).options
+    off = {key: 0 for key in options if re.fullmatch("ADAPTER_(TRAIN_|TEST_)?SCALE(_BASE)?", key)}
+    trainer = house.trainer(tmp_path, **(off or {key: 1 for key in options if key == "PROMPT_DEPTH"}))
+    model, plain = trainer.model.eval(), plain_clip(trainer)
+    if off:
+        assert torch.equal(logits(trainer), logits(trainer, plain))
+        return
+    learner = model.adapter_learner
+    with torch.no_grad():
+        if meta_net := getattr(learner, "meta_net", None):  # CoCoOp: what an image adds to the words
+            for weight in meta_net.linear2.parameters():
+                weight.zero_()
+        if house.method == "MaPLe":  # its image tokens look at prompts from the first block on
+            torch.testing.assert_close(model.text_features(), plain.text_features(), rtol=1e-5, atol=1e-6)
+            assert not torch.allclose(logits(trainer), logits(trainer, plain), atol=1e-4)
+        else:
+            torch.testing.assert_close(logits(trainer), logits(trainer, plain), rtol=1e-5, atol=1e-5)
+
+
+def test_only_the_methods_weights_learn_and_all_of_them_do(house: House, trained: Training) -> None:
+    model = trained.trainer.model
+    dead = tuple(f"adapter_learner.{prefix}" for prefix in DEAD.get(house.method, ()))
+    for name, weight in model.named_parameters():
+        assert weight.requires_grad == is_adapter_weight(name) == (name in trained.reached), name
+        if not is_adapter_weight(name):
+            assert weight.grad is None, name
+            assert torch.equal(weight, trained.initial[name]), name
+        else:
+            assert weight.dtype == torch.float32, name
+            assert trained.reached[name] == (not name.startswith(dead or "none")), name
+            if trained.reached[name]:
+                assert not torch.equal(weight, trained.initial[name]), name
+    assert trained.trainer.num_trainable == sum(weight.numel() for _, weight in adapter_weights(model)) > 0
+
+
+def test_training_changes_the_logits(house: House, trained: Training, tmp_path: Path) -> None:
+    assert not torch.equal(logits(trained.trainer), logits(house.trainer(tmp_path)))
+
+
+def test_saved_and_loaded_the_logits_are_the_same(house: House, trained: Training, tmp_path: Path) -> None:
+    fresh = house.trainer(tmp_path, seed=2)
+    assert not same(state(fresh), state(trained.trainer))
+    fresh.load_model(str(trained.folder), epoch=EPOCHS)
+    assert torch.equal(logits(fresh), logits(trained.trainer))
+
+
+def test_other_classes_can_be_named_and_change_nothing_for_the_old_ones(
+    house: House, trained: Training, tmp_path: Path
+) -> None:
+    everything = house.trainer(tmp_path, "DATASET.SUBSAMPLE_CLASSES", "all")
+    everything.load_model(str(trained.folder), epoch=EPOCHS)
+    found = logits(everything)
+    assert found.shape == (4, 6)
+    torch.testing.assert_close(found[:, :3], logits(trained.trainer), rtol=1e-5, atol=1e-4)
+
+
+def test_the_exported_file_gives_the_same_logits(trained: Training) -> None:
+    path = trained.folder / trained.trainer.adapters_name / "adapter.safetensors"
+    model, adapter = load_adapter(path)
+    assert adapter.epoch == EPOCHS
+    assert torch.equal(logits(trained.trainer, model), logits(trained.trainer))
+
+
+class Cut(Exception):
+    """Stands for a killed process."""
+
+
+def test_a_cut_run_ends_like_the_whole_one(house: House, trained: Training, tmp_path: Path) -> None:
+    cut = house.trainer(tmp_path)
+    step = cut.forward_backward
+
+    def until_the_second_epoch(batch: dict) -> dict:
+        if cut.epoch == 1 and cut.batch_idx == 1:
+            raise Cut
+        return step(batch)
+
+    cut.forward_backward = until_the_second_epoch
+    with pytest.raises(Cut):
+        cut.train()
+    resumed = house.trainer(tmp_path)
+    torch.rand(7)
+    resumed.train()
+    assert resumed.start_epoch == 1
+    assert same(state(resumed), state(trained.trainer))
+
+
+def test_same_seed_same_run_and_another_seed_another(house: House, trained: Training, tmp_path: Path) -> None:
+    twin = house.trainer(tmp_path / "twin")
+    twin.train()
+    assert same(state(twin), state(trained.trainer))
+    other = house.trainer(tmp_path / "other", seed=2)
+    other.train()
+    assert not same(state(other), state(trained.trainer))
+
+
+def test_texts_without_padding_are_full_texts_or_refused(house: House, trained: Training) -> None:
+    model = trained.trainer.model.eval()
+    prompts = model.prompts
+    full = replace(prompts, arrange=nn.Identity())
+    everyone = torch.arange(3)
+    try:
+        with torch.no_grad():
+            own = model(images()), drawn(model, everyone)
+            model.prompts = full
+            torch.testing.assert_close(own, (model(images()), drawn(model, everyone)), rtol=1e-5, atol=1e-4)
+            expected = model.text_features()
+            model.prompts = replace(prompts, arrange=pack)
+            try:
+                packed = model.text_features()
+            except ValueError as refusal:
+                assert "pack" in str(refusal)  # noqa: PT017  # equal features are as good
+            else:
+                torch.testing.assert_close(packed, expected, rtol=1e-5, atol=1e-5)
+    finally:
+        model.prompts = prompts
+
+
+def drawn(model: CustomCLIP, classes: torch.Tensor) -> torch.Tensor:
+    """Logits as a training step computes them; the same prompt of each class at every call."""
+    torch.manual_seed(0)
+    return model(images(), model.prompts.draw(classes))
+
+
+def test_bf16_agrees_with_fp32(house: House, trained: Training, tmp_path: Path) -> None:
+    half = house.trainer(tmp_path, PREC="bf16")
+    half.load_model(str(trained.folder), epoch=EPOCHS)
+    found, expected = logits(half), logits(trained.trainer)
+    assert found.dtype == torch.float32
+    assert 0 < (found - expected).abs().max() < 0.2  # logits of scale 14
+
+
+@pytest.mark.parametrize("precision", ["amp", "bf16"])
+def test_half_precisions_train(house: House, tmp_path: Path, precision: str) -> None:
+    """In amp the first steps overflow and are skipped, until the loss scale fits."""
+    trainer = house.trainer(tmp_path, PREC=precision)
+    before = {name: tensor.clone() for name, tensor in state(trainer).items()}
+    trainer.train()
+    assert all(tensor.abs().max() < 100 for tensor in state(trainer).values())
+    assert not same(state(trainer), before) or trainer.scaler.get_scale() < 2**13  # all 4 steps skipped
+
+
+def test_evaluating_twice_gives_the_same_and_leaves_the_model(trained: Training) -> None:
+    trainer = trained.trainer
+    before, weights = logits(trainer), {name: tensor.clone() for name, tensor in state(trainer).items()}
+    results = [(trainer.test(), trainer.results["correct"]) for _ in range(2)]
+    assert results[0] == results[1]
+    assert trainer.results["total"] == 9
+    assert torch.equal(logits(trainer), before)
+    assert same(state(trainer), weights)
+
+
+def documented() -> dict[str, int]:
+    """Trained weights by method in the first table of docs/METHODS.md."""
+    table = (ROOT / "docs" / "METHODS.md").read_text("utf-8").split("\n\n|", 1)[1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()[2:]]
+    return {row[0].strip("`"): int(row[1].replace(",", "")) for row in rows}
+
+
+def test_the_table_of_methods_names_all_of_them() -> None:
+    assert set(documented()) - {"ZeroshotCLIP"} == set(METHODS)
+
+
+def configuration(method: str, path: Path) -> CfgNode:
+    """What a run with this file alone would be given."""
+    return setup_cfg(train.parse_args(["--trainer", method, "--config-file", str(path)]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_protocol_has_a_configuration_and_the_demos_are_alike(method: str) -> None:
+    files = sorted((CONFIGS / method).glob("*.yaml"))
+    assert {path.stem for path in files} >= {"base2new", "x2d", "demo"}
+    backbones = {path.stem: configuration(method, path).MODEL.BACKBONE.NAME for path in files}
+    demo, ours = (configuration(name, CONFIGS / name / "demo.yaml") for name in (method, "HeBA"))
+    assert demo.INPUT == ours.INPUT
+    assert backbones.pop("demo") == ours.MODEL.BACKBONE.NAME
+    assert set(backbones.values()) == {"ViT-B/16"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_documented_number_of_weights_is_that_at_vit_b16(method: str) -> None:
+    cls = TRAINER_REGISTRY.get(method)
+    trainer = cls.__new__(cls)  # no data, no weights
+    trainer.cfg = configuration(method, CONFIGS / method / "base2new.yaml")
+    trainer.check_cfg(trainer.cfg)
+    with torch.device("meta"):
+        learner = trainer.build_adapters(CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12))
+    assert sum(weight.numel() for weight in learner.parameters()) == documented()[method]
+
+
+def lines_of_code(path: Path) -> int:
+    """Lines that are neither blank nor comments nor part of a docstring."""
+    source = path.read_text("utf-8")
+    inside: set[int] = set()
+    for item in ast.walk(ast.parse(source)):
+        if isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant):  # a docstring
+            inside |= set(range(item.lineno, item.end_lineno + 1))
+    lines = enumerate(map(str.strip, source.splitlines()), 1)
+    return sum(bool(line) and not line.startswith("#") and number not in inside for number, line in lines)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_is_one_file_of_few_lines_of_code(method: str) -> None:
+    path = ROOT / (TRAINER_REGISTRY.get(method).__module__.replace(".", "/") + ".py")
+    # HeBA also has the keys of its ablations, and evaluates novel classes at two scales.
+    assert lines_of_code(path) < (160 if method == "HeBA" else 150)

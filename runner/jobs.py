@@ -3,6 +3,7 @@
 Commands and folders are those of the scripts in each method's folder below scripts/; a test compares them.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -192,9 +193,26 @@ def make_run(
         *("--root", str(plan.root), "--trainer", trainer),
         *("--dataset-config-file", str(dataset_config(dataset)), "--config-file", str(config)),
         *("--output-dir", str(folder), *flags),
-        *("DATASET.NUM_SHOTS", str(shots), *options, *plan.options),
+        *("DATASET.NUM_SHOTS", str(shots), *options, *own_options(plan, trainer)),
     ]
     return Run(folder, tuple(arguments))
+
+
+def own_options(plan: Plan, trainer: str) -> list[str]:
+    """The plan's ``KEY VALUE`` pairs without those that only other trainers of the plan know."""
+    others = set().union(*(option_nodes(other) for other in named_trainers(plan))) - option_nodes(trainer)
+    pairs = zip(plan.options[::2], plan.options[1::2], strict=True)
+    theirs = tuple(f"TRAINER.{node}." for node in others)
+    return [word for pair in pairs if not pair[0].startswith(theirs) for word in pair]
+
+
+def option_nodes(trainer: str) -> set[str]:
+    """Below which keys of TRAINER its configurations set options, and its own name."""
+    found = {trainer}
+    for path in config_folder(trainer).glob("*.yaml"):
+        section = path.read_text("utf-8").partition("\nTRAINER:\n")[2]
+        found |= set(re.findall(r"^  (\w+):", section, re.MULTILINE))
+    return found
 
 
 def job_name(*parts: object) -> str:

@@ -371,4 +371,4 @@ def lines_of_code(path: Path) -> int:
 def test_a_method_is_one_file_of_few_lines_of_code(method: str) -> None:
     path = ROOT / (TRAINER_REGISTRY.get(method).__module__.replace(".", "/") + ".py")
     # HeBA also has the keys of its ablations, and evaluates novel classes at two scales.
-    assert lines_of_code(path) < (160 if method == "HeBA" else 150)
+    assert lines_of_code(path) < 150

@@ -209,3 +209,11 @@ def test_the_demos_data_sets_have_the_demos_configuration() -> None:
         "/out/evaluation/HeBA/demo_16shots/demo_count_shape/seed1",
     ]
     assert all(Path(job.runs[0].arguments[7]).stem == "demo" for job in moved)
+
+
+def test_a_methods_options_go_to_its_own_runs_alone() -> None:
+    options = ("TRAINER.LWEIB.PREC", "bf16", "OPTIM.LR", "0.1", "TRAINER.LWIEB.PREC", "fp32")
+    plan = Plan("demo", ("LwEIB", "MultiModalAdapter"), ("demo",), (1,), (16,), options=options)
+    told = {job.name.split()[0]: job.runs[0].arguments for job in expand(plan)}
+    assert told["LwEIB"][-6:] == options
+    assert told["MultiModalAdapter"][-4:] == options[2:]  # a name that nobody has is refused by the run

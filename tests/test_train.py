@@ -504,7 +504,7 @@ def test_published_configuration_files_load(tmp_path: Path, toy_data: Path, toy_
     assert options.ADAPTER_SCALE == 0.05
     assert options.ADAPTER_SCALE_BASE == 0.025
     published.write_text("TRAINER:\n  LWEIB:\n    ADAPTER_SCALE: 0.05\n")
-    with pytest.raises(ValueError, match=r"x2d.yaml.*unknown key TRAINER.LWEIB"):
+    with pytest.raises(ValueError, match=r"x2d.yaml.: TRAINER.LWEIB.ADAPTER_SCALE: .* HeBA does not read"):
         setup_cfg(train.parse_args(arguments))
 
 

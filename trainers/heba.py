@@ -27,9 +27,7 @@ from yacs.config import CfgNode
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from trainers.common.adapters import scale_gradient, scale_output, unreached
-from trainers.common.clip_trainer import ClipTrainer
-from trainers.common.prompts import described_prompts
-from trainers.common.slow_fast import ScaledAdapter, SlowFastLearner, check_limits
+from trainers.common.slow_fast import ScaledAdapter, SlowFastLearner, SlowFastTrainer
 from trainers.heba_fused import FusedBottleneck
 
 logger = logging.getLogger(__name__)
@@ -168,8 +166,10 @@ def make_adapter(kind: Callable[..., Bottleneck], options: CfgNode, width: int) 
 
 
 @TRAINER_REGISTRY.register()
-class HeBA(ClipTrainer):
+class HeBA(SlowFastTrainer):
     """Trains the adapters by label-smoothed cross entropy over the classes of each step."""
+
+    scale_key = "ADAPTER_SCALE_BASE"
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
@@ -178,29 +178,9 @@ class HeBA(ClipTrainer):
                 f'TRAINER.HeBA.NOVEL_RESULT_SCALE is "{self.options.NOVEL_RESULT_SCALE}"; set it to novel '
                 "or base"
             )
-        check_limits(self.options, "TRAINER.HeBA", optional=("ADAPTER_SCALE",))
-
-    def before_train(self) -> None:
-        if self.model.adapter_learner.base_scale == 0:
-            raise ValueError(
-                "TRAINER.HeBA.ADAPTER_SCALE_BASE is 0, so there is nothing to train; set it above 0"
-            )
-        super().before_train()
-
-    def class_prompts(self, classnames: list[str]) -> list[list[str]]:
-        return described_prompts(classnames, self.cfg, self.options, "TRAINER.HeBA")
 
     def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
         return AdapterLearner(self.options, clip_model)
-
-    def forward_backward(self, batch: dict) -> dict[str, torch.Tensor | int]:
-        image, tokens, target = self.step_inputs(batch, self.options.NEG_SAMPLING_RATIO)
-        self.model.adapter_learner.draw_scales()
-        with self.precision.autocast(self.device):
-            logits = self.model(image, tokens)
-            loss = F.cross_entropy(logits, target, label_smoothing=self.options.LABEL_SMOOTHING)
-        self.step(loss)
-        return {"loss": loss.detach(), "n_cls": logits.shape[1]}
 
     def test(self, split: str | None = None) -> float:
         """Evaluates at the base scale; novel classes at both scales if they differ, the result's own last."""

@@ -24,10 +24,9 @@ from clip.layout import trim_to_longest
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from trainers.common.adapters import scale_gradient, scale_output, unreached
-from trainers.common.clip_trainer import ClipTrainer
 from trainers.common.custom_clip import CustomCLIP
-from trainers.common.prompts import ClassPrompts, described_prompts
-from trainers.common.slow_fast import ScaledAdapter, SlowFastLearner, check_limits
+from trainers.common.prompts import ClassPrompts
+from trainers.common.slow_fast import ScaledAdapter, SlowFastLearner, SlowFastTrainer
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -103,17 +102,10 @@ class AdapterLearner(SlowFastLearner):
 
 
 @TRAINER_REGISTRY.register()
-class LwEIB(ClipTrainer):
+class LwEIB(SlowFastTrainer):
     """Trains the adapters by cross entropy over the classes of each step."""
 
     options_name = "LWEIB"
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        check_limits(self.options, "TRAINER.LWEIB")
-
-    def class_prompts(self, classnames: list[str]) -> list[list[str]]:
-        return described_prompts(classnames, self.cfg, self.options, "TRAINER.LWEIB")
 
     def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
         return AdapterLearner(self.options, clip_model)
@@ -124,12 +116,3 @@ class LwEIB(ClipTrainer):
         ahead = 2 * len(model.adapter_learner.text_adapter)
         model.prompts.arrange = partial(trim_to_longest, extra=ahead)
         return model
-
-    def forward_backward(self, batch: dict) -> dict[str, torch.Tensor | int]:
-        image, tokens, target = self.step_inputs(batch, self.options.NEG_SAMPLING_RATIO)
-        self.model.adapter_learner.draw_scales()
-        with self.precision.autocast(self.device):
-            logits = self.model(image, tokens)
-            loss = F.cross_entropy(logits, target)
-        self.step(loss)
-        return {"loss": loss.detach(), "n_cls": logits.shape[1]}

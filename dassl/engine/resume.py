@@ -13,6 +13,7 @@ import torch
 import yaml
 from yacs.config import CfgNode
 
+from dassl.engine.build import TRAINER_REGISTRY
 from dassl.utils import atomic_write, get_rng_state, load_state_dict_strictly, read_dictionary, set_rng_state
 
 if TYPE_CHECKING:
@@ -141,11 +142,14 @@ def config_differences(saved: str, cfg: CfgNode) -> list[str]:
     """The keys that differ between a saved configuration (YAML text) and ``cfg``.
 
     Left out are the free keys, those that only one side has (other versions of the code declare other keys),
-    and those of other trainers: below ``TRAINER`` only the node with the trainer's name in whatever case
-    counts (``TRAINER.COOP`` for CoOp), or every node if there is none of that name.
+    and those of other trainers: below ``TRAINER`` only the node that the trainer says (``options_name``), or
+    that with its name in whatever case (``TRAINER.COOP`` for CoOp); every node if there is neither.
     """
     old, new = _flatten(yaml.safe_load(saved)), _flatten(yaml.safe_load(cfg.dump()))
-    own = {node for node in cfg.TRAINER if node.lower() == cfg.TRAINER.NAME.lower()}
+    known = cfg.TRAINER.NAME in TRAINER_REGISTRY.registered_names()
+    kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME) if known else None
+    wanted = getattr(kind, "options_name", "") or cfg.TRAINER.NAME
+    own = {node for node in cfg.TRAINER if node.lower() == wanted.lower()}
     others = tuple(f"TRAINER.{node}." for node in cfg.TRAINER if own and node not in own)
     return [
         f"{key} was {old[key]!r}, is {new[key]!r}"

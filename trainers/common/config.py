@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 
 from clip import clip
 from dassl.config import get_cfg_default
+from trainers.common.record import other_methods
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,8 +30,12 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     cfg = get_cfg_default()
     extend_cfg(cfg)
     declared = cfg.clone()
-    given = merge_file(cfg, "--dataset-config-file", args.dataset_config_file, declared)
-    given |= merge_file(cfg, "--config-file", args.config_file, declared)
+    sources = {}
+    for flag, path in (
+        ("--dataset-config-file", args.dataset_config_file),
+        ("--config-file", args.config_file),
+    ):
+        sources[f'{flag} "{path}"'] = merge_file(cfg, flag, path, declared)
     flags = {
         "DATASET.ROOT": args.root,
         "OUTPUT_DIR": args.output_dir,
@@ -46,12 +51,14 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     for key, value in flags.items():
         if value not in ("", None):
             cfg.merge_from_list([key, value])
-    given |= merge_pairs(cfg, args.opts, declared)
+    sources["command line"] = merge_pairs(cfg, args.opts, declared)
     check_one_home(cfg.TRAINER.NAME)
+    for source, keys in sources.items():
+        check_own_options(cfg, keys, source)
     if not cfg.MODEL.BACKBONE.NAME:
         raise ValueError("MODEL.BACKBONE.NAME is not set; name the method's configuration with --config-file")
     resolution = clip.input_resolution(cfg.MODEL.BACKBONE.NAME)
-    if "INPUT.SIZE" not in given:
+    if not any("INPUT.SIZE" in keys for keys in sources.values()):
         cfg.INPUT.SIZE = (resolution, resolution)
     cfg.freeze()
     return cfg
@@ -107,6 +114,22 @@ def check_one_home(trainer: str) -> None:
         raise ValueError(
             f"trainer {trainer} is defined in {' and '.join(f'trainers/{file.name}' for file in homes)}; "
             "remove one of the files, or rename its class"
+        )
+
+
+def check_own_options(cfg: CfgNode, given: set[str], source: str) -> None:
+    """Refuses options of other methods, which nobody would read, among the keys that a source sets.
+
+    Raises:
+        ValueError: there are some; names them, and where the trainer's own stand.
+    """
+    others = other_methods(cfg)
+    strange = sorted(key for key in given if key.startswith(tuple(f"TRAINER.{name}." for name in others)))
+    if strange:
+        own = [name for name, node in cfg.TRAINER.items() if isinstance(node, CfgNode) and name not in others]
+        raise ValueError(
+            f"{source}: {', '.join(strange)}: options of another method, {cfg.TRAINER.NAME} does not read them; "
+            f"its own stand below TRAINER.{own[0]}"
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from dassl.engine import TRAINER_REGISTRY
 from trainers.common.provenance import (
     describe_code,
     describe_data,
@@ -47,8 +48,8 @@ def settings(cfg: CfgNode) -> dict[str, Any]:
 def relevant_settings(cfg: CfgNode) -> dict[str, Any]:
     """The settings that decide what a run computes.
 
-    Those of other methods do not: below ``TRAINER`` only the node with the trainer's name in whatever case
-    counts (``TRAINER.COOP`` for CoOp), or every node if there is none of that name.
+    Those of other methods do not: below ``TRAINER`` only the node that the trainer says (``options_name``)
+    or that with its name in whatever case (``TRAINER.COOP`` for CoOp); every node if there is neither.
     """
     others = tuple(f"TRAINER.{name}." for name in other_methods(cfg))
     return {
@@ -60,8 +61,11 @@ def relevant_settings(cfg: CfgNode) -> dict[str, Any]:
 
 def other_methods(cfg: CfgNode) -> list[str]:
     """The nodes below ``TRAINER`` that hold other methods' options."""
+    trainer = cfg.TRAINER.NAME
+    kind = TRAINER_REGISTRY.get(trainer) if trainer in TRAINER_REGISTRY.registered_names() else None
+    wanted = getattr(kind, "options_name", "") or trainer
     nodes = [name for name, node in cfg.TRAINER.items() if isinstance(node, CfgNode)]
-    own = [name for name in nodes if name.lower() == cfg.TRAINER.NAME.lower()]
+    own = [name for name in nodes if name.lower() == wanted.lower()]
     return [name for name in nodes if own and name not in own]
 
 

@@ -5,9 +5,13 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn import functional as F
+from yacs.config import CfgNode
 
 from clip.model import CLIP, Transformer
 from trainers.common.adapters import Adapted, adapted_blocks, check_vit
+from trainers.common.clip_trainer import ClipTrainer
+from trainers.common.prompts import described_prompts
 
 # Smallest and largest value of each option that must be a number.
 LIMITS = {
@@ -118,20 +122,59 @@ def attach(
     return adapters
 
 
-def check_limits(options: dict, key: str, optional: tuple[str, ...] = ()) -> None:
+def check_limits(options: CfgNode, key: str) -> None:
     """Checks every option that ``LIMITS`` knows.
 
     Args:
-        options: by name.
+        options: by name; ADAPTER_SCALE may be None beside an ADAPTER_SCALE_BASE.
         key: where they stand, for the message.
-        optional: names that may be None.
 
     Raises:
         ValueError: a value is no number or outside its limits.
     """
     for name, (least, most) in LIMITS.items():
-        value = options.get(name)
-        if name not in options or (value is None and name in optional):
+        if name not in options:
+            continue
+        value = options[name]
+        if name == "ADAPTER_SCALE" and value is None and "ADAPTER_SCALE_BASE" in options:
             continue
         if type(value) not in (int, float) or not least <= value <= most:
             raise ValueError(f"{key}.{name} is {value}; set it to a number from {least} to {most}")
+
+
+class SlowFastTrainer(ClipTrainer):
+    """Trains such adapters on described classes by cross entropy over those of each step.
+
+    Attributes:
+        scale_key: the option that is s in training.
+    """
+
+    scale_key = "ADAPTER_SCALE"
+
+    @property
+    def key(self) -> str:
+        """Where the options stand, for messages."""
+        return f"TRAINER.{self.options_name or type(self).__name__}"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        check_limits(self.options, self.key)
+
+    def before_train(self) -> None:
+        if self.model.adapter_learner.base_scale == 0:
+            raise ValueError(
+                f"{self.key}.{self.scale_key} is 0, so there is nothing to train; set it above 0"
+            )
+        super().before_train()
+
+    def class_prompts(self, classnames: list[str]) -> list[list[str]]:
+        return described_prompts(classnames, self.cfg, self.options, self.key)
+
+    def forward_backward(self, batch: dict) -> dict[str, torch.Tensor | int]:
+        image, tokens, target = self.step_inputs(batch, self.options.NEG_SAMPLING_RATIO)
+        self.model.adapter_learner.draw_scales()
+        with self.precision.autocast(self.device):
+            logits = self.model(image, tokens)
+            loss = F.cross_entropy(logits, target, label_smoothing=self.options.get("LABEL_SMOOTHING", 0.0))
+        self.step(loss)
+        return {"loss": loss.detach(), "n_cls": logits.shape[1]}

@@ -107,7 +107,7 @@ def test_published_file_with_its_wrong_key_is_refused_by_name(tmp_path: Path) ->
     path = published_file(tmp_path, "x2d")
     path.write_text(path.read_text().replace("HeBA:", "LWEIB:"))
     with pytest.raises(
-        ValueError, match=r"x2d.yaml.: TRAINER.LWEIB.ADAPTER.* HeBA does not read them; .*TRAINER.HeBA"
+        ValueError, match=r"x2d.yaml.: TRAINER.LWEIB.ADAPTER.* HeBA does not read; .*TRAINER.HeBA"
     ):
         loaded(path)
 

@@ -213,7 +213,7 @@ def test_the_demos_data_sets_have_the_demos_configuration() -> None:
 
 def test_a_methods_options_go_to_its_own_runs_alone() -> None:
     options = ("TRAINER.LWEIB.PREC", "bf16", "OPTIM.LR", "0.1", "TRAINER.LWIEB.PREC", "fp32")
-    plan = Plan("demo", ("LwEIB", "MultiModalAdapter"), ("demo",), (1,), (16,), options=options)
-    told = {job.name.split()[0]: job.runs[0].arguments for job in expand(plan)}
+    made = plan("demo", trainers=["LwEIB", "MultiModalAdapter"], datasets=["demo"], options=options)
+    told = {job.name.split()[0]: job.runs[0].arguments for job in expand(made)}
     assert told["LwEIB"][-6:] == options
     assert told["MultiModalAdapter"][-4:] == options[2:]  # a name that nobody has is refused by the run

@@ -128,8 +128,8 @@ def check_own_options(cfg: CfgNode, given: set[str], source: str) -> None:
     if strange:
         own = [name for name, node in cfg.TRAINER.items() if isinstance(node, CfgNode) and name not in others]
         raise ValueError(
-            f"{source}: {', '.join(strange)}: options of another method, {cfg.TRAINER.NAME} does not read them; "
-            f"its own stand below TRAINER.{own[0]}"
+            f"{source}: {', '.join(strange)}: options of another method, which {cfg.TRAINER.NAME} does not "
+            f"read; its own stand below TRAINER.{own[0]}"
         )
 
 

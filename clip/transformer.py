@@ -159,9 +159,15 @@ class Transformer(nn.Module):
         """Run batch-first tokens, (B, N, D) to (B, N, D)."""
         return self.resblocks(x)
 
-    def run_to_leaving(self, x: Tensor, layout: Layout) -> Tensor:
-        """Run tokens that lie as `layout` says to those that leave the tower, (B, D)."""
-        *blocks, last = self.resblocks
+    def run_to_leaving(self, x: Tensor, layout: Layout, first: int = 0) -> Tensor:
+        """Run tokens that lie as `layout` says to those that leave the tower, (B, D).
+
+        Args:
+            x: (B, N, D) tokens; packed texts are (T, D).
+            layout: how `x` lies.
+            first: index of the block that `x` enters.
+        """
+        *blocks, last = self.resblocks[first:]
         for block in blocks:
             x = block(x, layout)
         return last.leave(x, layout).squeeze(1)

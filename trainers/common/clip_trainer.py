@@ -22,6 +22,7 @@ from trainers.common.precision import get_precision
 from trainers.common.prompts import ClassPrompts
 from trainers.common.record import evaluation
 from trainers.common.sampling import sample_classes
+from trainers.common.text_prefix import keep_text_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +100,14 @@ class ClipTrainer(TrainerX):
         freeze_backbone(model)
         return model
 
+    def before_train(self) -> None:
+        super().before_train()
+        with self.precision.autocast(self.device):
+            keep_text_prefix(self.model, self.cfg.TRAIN.TEXT_CACHE_MB)
+
     def after_train(self) -> None:
         """Evaluates the final weights, and leaves them as a file of their own beside Dassl's."""
+        self.model.prompts.prefix = None  # evaluation needs the memory and runs each prompt once
         self.weights_epoch = self.max_epoch  # load_model corrects it where the best model is deployed
         super().after_train()
         write_adapter(

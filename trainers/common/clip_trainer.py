@@ -15,6 +15,7 @@ from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 from trainers.common.adapters import adapter_weights, freeze_backbone
+from trainers.common.compiling import compile_encoders
 from trainers.common.custom_clip import CustomCLIP, load_clip
 from trainers.common.export import FILE_NAME as EXPORT_NAME
 from trainers.common.export import write_adapter
@@ -70,6 +71,8 @@ class ClipTrainer(TrainerX):
         """Puts the model on its device and gives it an optimiser."""
         cfg = self.cfg
         self.model = model.to(self.device)
+        if cfg.MODEL.get("COMPILE"):
+            compile_encoders(self.model.clip)
         self.scaler = self.precision.grad_scaler(self.device)
         self.num_trainable = sum(weight.numel() for _, weight in adapter_weights(self.model))
         logger.info("Number of trainable parameters: %d", self.num_trainable)

@@ -25,6 +25,11 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
+def over(x: Tensor) -> Tensor | None:
+    """Pick the `out` of an operation on `x`: itself; None for bfloat16 on a CPU, where that takes half."""
+    return None if x.dtype == torch.bfloat16 and x.device.type == "cpu" else x
+
+
 class _QuickGELU(torch.autograd.Function):
     """silu(1.702 x) / 1.702: keeps one tensor for the backward pass, which is silu's own."""
 
@@ -32,7 +37,8 @@ class _QuickGELU(torch.autograd.Function):
     def forward(ctx, x: Tensor) -> Tensor:
         inner = 1.702 * x
         ctx.save_for_backward(inner)
-        return F.silu(inner).mul_(1 / 1.702)
+        y = F.silu(inner)
+        return torch.mul(y, 1 / 1.702, out=over(y))
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
@@ -46,7 +52,9 @@ class QuickGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() and x.requires_grad:
             return _QuickGELU.apply(x)
-        return F.silu(1.702 * x, inplace=True).mul_(1 / 1.702)
+        inner = 1.702 * x
+        y = F.silu(inner, inplace=over(inner) is inner)
+        return torch.mul(y, 1 / 1.702, out=over(y))
 
 
 class Attention(nn.Module):

@@ -25,9 +25,9 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
-def over(x: Tensor) -> Tensor | None:
-    """Pick the `out` of an operation on `x`: itself; None for bfloat16 on a CPU, where that takes half."""
-    return None if x.dtype == torch.bfloat16 and x.device.type == "cpu" else x
+def slow_in_place(x: Tensor) -> bool:
+    """Tell whether elementwise work on `x` takes twice as long in place: bfloat16 on a CPU."""
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu"
 
 
 class _QuickGELU(torch.autograd.Function):
@@ -38,7 +38,7 @@ class _QuickGELU(torch.autograd.Function):
         inner = 1.702 * x
         ctx.save_for_backward(inner)
         y = F.silu(inner)
-        return torch.mul(y, 1 / 1.702, out=over(y))
+        return y * (1 / 1.702) if slow_in_place(y) else y.mul_(1 / 1.702)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
@@ -53,8 +53,8 @@ class QuickGELU(nn.Module):
         if torch.is_grad_enabled() and x.requires_grad:
             return _QuickGELU.apply(x)
         inner = 1.702 * x
-        y = F.silu(inner, inplace=over(inner) is inner)
-        return torch.mul(y, 1 / 1.702, out=over(y))
+        y = F.silu(inner, inplace=not slow_in_place(inner))
+        return y * (1 / 1.702) if slow_in_place(y) else y.mul_(1 / 1.702)
 
 
 class Attention(nn.Module):

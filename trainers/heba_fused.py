@@ -15,7 +15,7 @@ import math
 import torch
 from torch.nn import functional as F
 
-from clip.transformer import over
+from clip.transformer import slow_in_place
 
 
 class FusedBottleneck(torch.autograd.Function):
@@ -44,7 +44,7 @@ class FusedBottleneck(torch.autograd.Function):
         d, hidden = x.shape[-1], gelu_tokens(inner, mid is not None)
         t = torch.addmm(x.reshape(-1, d), hidden.reshape(-1, len(down)), up.t()).view(x.shape)
         y, mean, rstd = torch.native_layer_norm(t, (d,), weight, bias, eps)
-        y = torch.add(x, y, alpha=scale, out=over(y))
+        y = torch.add(x, y, alpha=scale)
         if mid is not None:
             y[:, 0] = x[:, 0]
             rstd[:, 0] = 0  # so that these tokens have no part in the gradient of the norm
@@ -82,7 +82,7 @@ class FusedBottleneck(torch.autograd.Function):
         d_x = None
         if ctx.needs_input_grad[0]:
             flat.addmm_(d_z, down)
-            d_x = torch.add(grad, into_t, alpha=s, out=over(into_t))
+            d_x = torch.add(grad, into_t, alpha=s, out=None if slow_in_place(into_t) else into_t)
         return d_x, d_down, d_mid, d_up, d_weight, d_bias, None, None
 
 

@@ -36,11 +36,13 @@ def make_images(folder: Path, number: int, size: tuple[int, int], seed: int = 0)
         image.filter(ImageFilter.DETAIL).save(folder / f"{i:04d}.jpg", quality=90)
 
 
-def training_loader(paths: list[Path], workers: int, batch: int) -> torch.utils.data.DataLoader:
-    """A loader with HeBA's augmentation."""
+def training_loader(
+    paths: list[Path], workers: int, batch: int, cache: float = 0
+) -> torch.utils.data.DataLoader:
+    """A loader with HeBA's augmentation; ``cache`` is the room for decoded images in MB."""
     cfg = get_cfg_default()
     cfg.INPUT.update(INTERPOLATION="bicubic", TRANSFORMS=("random_resized_crop", "random_flip", "normalize"))
-    cfg.DATALOADER.NUM_WORKERS = workers
+    cfg.DATALOADER.update(NUM_WORKERS=workers, CACHE_MB=cache)
     source = [Datum(str(path), label=0, classname="a") for path in paths]
     transform = build_transform(cfg, is_train=True)
     return build_data_loader(
@@ -63,6 +65,7 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--cache", type=float, default=1000.0, help="DATALOADER.CACHE_MB")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         if not args.images:
@@ -75,10 +78,13 @@ def main() -> None:
         table, raw = [], {}
         cases = {"decoding alone, no worker": lambda: [read_image(str(path)) for path in paths]}
         for workers in args.workers:
-            loader = training_loader(paths, workers, args.batch)
-            cases[f"loader, {workers} workers"] = lambda loader=loader: [None for _ in loader]
+            for cache in (0, args.cache):
+                loader = training_loader(paths, workers, args.batch, cache)
+                name = f"loader, {workers} workers{', decoded images kept' * (cache > 0)}"
+                cases[name] = lambda loader=loader: [None for _ in loader]
         for call in cases.values():
-            call()  # starts the workers, fills the file cache
+            for _ in range(3):
+                call()  # starts the workers, fills the caches: each pass drops other images
         taken: dict[str, list[float]] = {name: [] for name in cases}
         for _ in range(args.rounds):
             for name, call in cases.items():

@@ -71,6 +71,7 @@ class PackedText(Layout):
         slots: place of each token in the flattened (B, L) rectangle of padded texts (T,).
         ends: index of each text's end-of-text token (B,).
         visible: which of the L places hold a token, (B, 1, 1, L).
+        rows: where each token's state lies in a table that an earlier pass filled (T,); None without one.
     """
 
     tokens: Tensor
@@ -78,11 +79,17 @@ class PackedText(Layout):
     slots: Tensor
     ends: Tensor
     visible: Tensor
+    rows: Tensor | None = None
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "PackedText":
         """Copy to a device."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
-        return PackedText(**moved)
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return PackedText(
+            **{
+                name: None if part is None else part.to(device, non_blocking=non_blocking)
+                for name, part in parts.items()
+            }
+        )
 
     def spread(self, x: Tensor) -> Tensor:
         texts, _, _, length = self.visible.shape

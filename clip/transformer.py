@@ -25,6 +25,11 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
+def slow_in_place(x: Tensor) -> bool:
+    """Tell whether elementwise work on `x` takes twice as long in place: bfloat16 on a CPU."""
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu"
+
+
 class _QuickGELU(torch.autograd.Function):
     """silu(1.702 x) / 1.702: keeps one tensor for the backward pass, which is silu's own."""
 
@@ -32,7 +37,8 @@ class _QuickGELU(torch.autograd.Function):
     def forward(ctx, x: Tensor) -> Tensor:
         inner = 1.702 * x
         ctx.save_for_backward(inner)
-        return F.silu(inner).mul_(1 / 1.702)
+        y = F.silu(inner)
+        return y * (1 / 1.702) if slow_in_place(y) else y.mul_(1 / 1.702)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
@@ -46,7 +52,9 @@ class QuickGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() and x.requires_grad:
             return _QuickGELU.apply(x)
-        return F.silu(1.702 * x, inplace=True).mul_(1 / 1.702)
+        inner = 1.702 * x
+        y = F.silu(inner, inplace=not slow_in_place(inner))
+        return y * (1 / 1.702) if slow_in_place(y) else y.mul_(1 / 1.702)
 
 
 class Attention(nn.Module):
@@ -159,9 +167,15 @@ class Transformer(nn.Module):
         """Run batch-first tokens, (B, N, D) to (B, N, D)."""
         return self.resblocks(x)
 
-    def run_to_leaving(self, x: Tensor, layout: Layout) -> Tensor:
-        """Run tokens that lie as `layout` says to those that leave the tower, (B, D)."""
-        *blocks, last = self.resblocks
+    def run_to_leaving(self, x: Tensor, layout: Layout, first: int = 0) -> Tensor:
+        """Run tokens that lie as `layout` says to those that leave the tower, (B, D).
+
+        Args:
+            x: (B, N, D) tokens; packed texts are (T, D).
+            layout: how `x` lies.
+            first: index of the block that `x` enters.
+        """
+        *blocks, last = self.resblocks[first:]
         for block in blocks:
             x = block(x, layout)
         return last.leave(x, layout).squeeze(1)

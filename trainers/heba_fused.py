@@ -15,6 +15,8 @@ import math
 import torch
 from torch.nn import functional as F
 
+from clip.transformer import slow_in_place
+
 
 class FusedBottleneck(torch.autograd.Function):
     """``y`` above; a text adapter has no ``mid``, and then no token passes by."""
@@ -39,8 +41,9 @@ class FusedBottleneck(torch.autograd.Function):
         else:
             z = to_grid(z[:, 1:])
             inner = F.conv2d(z, mid, padding=mid.shape[-1] // 2, groups=len(mid))
-        t = F.linear(gelu_tokens(inner, mid is not None), up).add_(x)
-        y, mean, rstd = torch.native_layer_norm(t, t.shape[-1:], weight, bias, eps)
+        d, hidden = x.shape[-1], gelu_tokens(inner, mid is not None)
+        t = torch.addmm(x.reshape(-1, d), hidden.reshape(-1, len(down)), up.t()).view(x.shape)
+        y, mean, rstd = torch.native_layer_norm(t, (d,), weight, bias, eps)
         y = torch.add(x, y, alpha=scale)
         if mid is not None:
             y[:, 0] = x[:, 0]
@@ -56,11 +59,10 @@ class FusedBottleneck(torch.autograd.Function):
         into_t, d_weight, _ = torch.ops.aten.native_layer_norm_backward(
             grad, t, (d,), mean, rstd, weight, None, (True, True, False)
         )
-        d_bias = (
-            (grad if mid is None else grad[:, 1:])
-            .flatten(0, -2)
-            .sum(0, dtype=torch.promote_types(grad.dtype, torch.float32))
-        )
+        adapted = grad.new_ones(grad.shape[:-1])
+        if mid is not None:
+            adapted[:, 0] = 0
+        d_bias = adapted.flatten() @ grad.view(-1, d)  # sums of bfloat16 make wide copies first
         flat = into_t.view(-1, d)
         hidden = gelu_tokens(inner, mid is not None)  # quicker computed again than kept
         d_up = flat.t() @ hidden.reshape(-1, hidden.shape[-1])
@@ -79,9 +81,9 @@ class FusedBottleneck(torch.autograd.Function):
         d_down = d_z.t() @ x.reshape(-1, d)
         d_x = None
         if ctx.needs_input_grad[0]:
-            d_x = torch.add(grad, into_t, alpha=s)
-            d_x.view(-1, d).addmm_(d_z, down, alpha=s)
-        return d_x, d_down, d_mid, d_up, d_weight, d_bias.to(weight.dtype), None, None
+            flat.addmm_(d_z, down)
+            d_x = torch.add(grad, into_t, alpha=s, out=None if slow_in_place(into_t) else into_t)
+        return d_x, d_down, d_mid, d_up, d_weight, d_bias, None, None
 
 
 def gelu_tokens(inner: torch.Tensor, image: bool) -> torch.Tensor:

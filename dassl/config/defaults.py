@@ -88,6 +88,7 @@ def _dataloader() -> CfgNode:
     node.NUM_WORKERS = 4
     node.K_TRANSFORMS = 1  # views of each training image
     node.RETURN_IMG0 = False  # also return the image without augmentation
+    node.CACHE_MB = 1000.0  # not in Dassl: memory for decoded training images; 0: decode in each epoch
     for part in ("TRAIN_X", "TRAIN_U"):
         node[part] = CfgNode()
         node[part].SAMPLER = "RandomSampler"

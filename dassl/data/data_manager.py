@@ -13,6 +13,7 @@ from torchvision import transforms as T
 from yacs.config import CfgNode
 
 from dassl.data.datasets import Datum, build_dataset
+from dassl.data.image_cache import ImageCache
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import build_transform, interpolation_mode
 from dassl.utils import isolated_rng, mix_seed, read_image
@@ -200,9 +201,10 @@ class DatasetWrapper(Dataset):
 
     Once ``set_epoch`` was called, random transforms draw from generators seeded by seed, epoch, index, view:
     an item is the same in whatever process it is made. Before, they draw from the process's own generators.
+    Training images are decoded once, as far as ``DATALOADER.CACHE_MB`` has room.
 
     Args:
-        cfg: reads ``DATALOADER.K_TRANSFORMS``, ``DATALOADER.RETURN_IMG0`` and ``INPUT``.
+        cfg: reads ``DATALOADER`` and ``INPUT``.
         data_source: the images.
         transform: transform or list of transforms.
         is_train: whether transforms are random.
@@ -226,6 +228,8 @@ class DatasetWrapper(Dataset):
             raise ValueError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, but there is no transform to repeat")
         # epoch (-1: not told) and seed, in shared memory: worker processes that live on see the next epoch
         self._epoch = torch.tensor([-1, 0]).share_memory_()
+        room = cfg.DATALOADER.get("CACHE_MB", 0) if is_train else 0  # not in Dassl
+        self._cache = ImageCache(len(data_source), room, cfg.DATALOADER.NUM_WORKERS > 0) if room > 0 else None
 
         to_tensor = [T.Resize(cfg.INPUT.SIZE, interpolation=interpolation_mode(cfg)), T.ToTensor()]
         if "normalize" in cfg.INPUT.TRANSFORMS:
@@ -243,7 +247,7 @@ class DatasetWrapper(Dataset):
     def __getitem__(self, idx: int) -> dict[str, Any]:
         item = self.data_source[idx]
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx}
-        img0 = read_image(item.impath, upright=self.upright)
+        img0 = self._read(idx)
         if self.transform is None:
             output["img"] = img0
         else:
@@ -254,6 +258,15 @@ class DatasetWrapper(Dataset):
         if self.return_img0:
             output["img0"] = self.to_tensor(img0)
         return output
+
+    def _read(self, idx: int) -> Image:
+        """The decoded image, from memory if it is there."""
+        image = self._cache.get(idx) if self._cache is not None else None
+        if image is None:
+            image = read_image(self.data_source[idx].impath, upright=self.upright)
+            if self._cache is not None:
+                self._cache.put(idx, image)
+        return image
 
     def _view(self, tfm: Transform, img0: Image, idx: int, number: int) -> Any:
         epoch, seed = self._epoch.tolist()

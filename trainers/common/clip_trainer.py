@@ -15,6 +15,7 @@ from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 from trainers.common.adapters import adapter_weights, freeze_backbone
+from trainers.common.compiling import compile_encoders
 from trainers.common.custom_clip import CustomCLIP, load_clip
 from trainers.common.export import FILE_NAME as EXPORT_NAME
 from trainers.common.export import write_adapter
@@ -22,6 +23,7 @@ from trainers.common.precision import get_precision
 from trainers.common.prompts import ClassPrompts
 from trainers.common.record import evaluation
 from trainers.common.sampling import sample_classes
+from trainers.common.text_prefix import keep_text_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +74,8 @@ class ClipTrainer(TrainerX):
         """Puts the model on its device and gives it an optimiser."""
         cfg = self.cfg
         self.model = model.to(self.device)
+        if cfg.MODEL.get("COMPILE"):
+            compile_encoders(self.model.clip)
         self.scaler = self.precision.grad_scaler(self.device)
         self.num_trainable = sum(weight.numel() for _, weight in adapter_weights(self.model))
         logger.info("Number of trainable parameters: %d", self.num_trainable)
@@ -102,8 +106,14 @@ class ClipTrainer(TrainerX):
         freeze_backbone(model)
         return model
 
+    def before_train(self) -> None:
+        super().before_train()
+        with self.precision.autocast(self.device):
+            keep_text_prefix(self.model, self.cfg.TRAIN.TEXT_CACHE_MB)
+
     def after_train(self) -> None:
         """Evaluates the final weights, and leaves them as a file of their own beside Dassl's."""
+        self.model.prompts.prefix = None  # evaluation needs the memory and runs each prompt once
         self.weights_epoch = self.max_epoch  # load_model corrects it where the best model is deployed
         super().after_train()
         write_adapter(

@@ -55,7 +55,10 @@ class CustomCLIP(nn.Module):
 
     def encode_text(self, tokens: torch.Tensor | PackedText) -> torch.Tensor:
         """``(P, L)`` tokens, or P packed prompts → ``(P, D)`` features of length 1."""
-        return F.normalize(self.clip.encode_text(tokens).float(), dim=-1)
+        states, first, prefix = None, 0, self.prompts.prefix
+        if prefix is not None and isinstance(tokens, PackedText) and tokens.rows is not None:
+            states, first = prefix.states.index_select(0, tokens.rows), prefix.blocks
+        return F.normalize(self.clip.encode_text(tokens, states, first).float(), dim=-1)
 
     @torch.no_grad()
     def text_features(self) -> torch.Tensor:
@@ -63,15 +66,11 @@ class CustomCLIP(nn.Module):
 
         Prompts run in order of length, so that short ones are not padded to long ones.
         """
-        tokens, counts = self.prompts.tokens, self.prompts.counts
+        tokens, counts, arrange = self.prompts.tokens, self.prompts.counts, self.prompts.arrange
         device = self.clip.logit_scale.device
-        lengths, order = (tokens.argmax(dim=-1) + 1).sort(stable=True)
-        sizes = ((lengths.cumsum(0) - 1) // TOKENS_AT_ONCE).unique_consecutive(return_counts=True)[1]
-        arrange = self.prompts.arrange
-        parts = [
-            self.encode_text(arrange(tokens[chosen]).to(device)) for chosen in order.split(sizes.tolist())
-        ]
-        features = torch.cat(parts)[order.argsort().to(device)]
+        passes = self.prompts.passes(TOKENS_AT_ONCE)
+        parts = [self.encode_text(arrange(tokens[chosen]).to(device)) for chosen in passes]
+        features = torch.cat(parts)[torch.cat(passes).argsort().to(device)]
         return F.normalize(torch.stack([group.mean(0) for group in features.split(counts.tolist())]), dim=-1)
 
     @contextmanager

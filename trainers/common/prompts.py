@@ -4,12 +4,16 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from yacs.config import CfgNode
 
 from clip import clip
 from clip.layout import PackedText, pack
+
+if TYPE_CHECKING:
+    from trainers.common.text_prefix import TextPrefix
 
 # Registry name: (description file below <data root>/descriptions, CoOp's hand-written template).
 # The templates are those of CoOp's trainers/zsclip.py.
@@ -46,11 +50,13 @@ class ClassPrompts:
         counts: ``(C,)`` number of prompts of each class, each at least 1.
         arrange: lays chosen ``(P', 77)`` tokens out for the text encoder: packed without padding, unless a
             method looks across tokens (then ``clip.layout.trim_to_longest`` with what it looks ahead).
+        prefix: what the frozen blocks make of the prompts, while steps may start from it.
     """
 
     tokens: torch.Tensor
     counts: torch.Tensor
     arrange: Callable[[torch.Tensor], PackedText | torch.Tensor] = pack
+    prefix: "TextPrefix | None" = None
 
     @classmethod
     def tokenize(cls, prompts: Sequence[Sequence[str]]) -> "ClassPrompts":
@@ -73,8 +79,17 @@ class ClassPrompts:
         """One random prompt for each of ``classes``, arranged."""
         counts = self.counts[classes]
         first = (self.counts.cumsum(0) - self.counts)[classes]
-        chosen = torch.randint(2**40, (len(classes),)) % counts
-        return self.arrange(self.tokens[first + chosen])
+        chosen = first + torch.randint(2**40, (len(classes),)) % counts
+        texts = self.arrange(self.tokens[chosen])
+        if self.prefix is not None:
+            self.prefix.locate(texts, chosen)
+        return texts
+
+    def passes(self, limit: int) -> tuple[torch.Tensor, ...]:
+        """All prompts in passes of about ``limit`` tokens, in order of length so that none is padded much."""
+        lengths, order = (self.tokens.argmax(dim=-1) + 1).sort(stable=True)
+        sizes = ((lengths.cumsum(0) - 1) // limit).unique_consecutive(return_counts=True)[1]
+        return order.split(sizes.tolist())
 
 
 def readable(name: str) -> str:

@@ -26,7 +26,8 @@ SCHEMA = 2  # docs/RECORDS.md says what the fields mean
 # Settings that do not change what a run computes: they may differ between a finished run and a repeated call.
 NO_EFFECT = {
     *("OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATALOADER.NUM_WORKERS"),
-    *("TRAIN.PRINT_FREQ", "TRAIN.RESUME", "TRAIN.CHECKPOINT_FREQ"),
+    *("TRAIN.PRINT_FREQ", "TRAIN.RESUME", "TRAIN.CHECKPOINT_FREQ", "TRAIN.TEXT_CACHE_MB"),
+    "DATALOADER.CACHE_MB",
 }
 
 

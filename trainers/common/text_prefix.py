@@ -72,7 +72,8 @@ def keep_text_prefix(model: CustomCLIP, megabytes: float) -> None:
 def frozen_blocks(model: CustomCLIP) -> int:
     """Number of text blocks before the first one that learns; 0 where the embedding learns."""
     clip_model = model.clip
-    if clip_model.token_embedding.weight.requires_grad or clip_model.positional_embedding.requires_grad:
+    embeddings = [*clip_model.token_embedding.parameters(), clip_model.positional_embedding]
+    if any(weight.requires_grad for weight in embeddings):
         return 0
     for number, block in enumerate(clip_model.transformer.resblocks):
         if any(weight.requires_grad for weight in block.parameters()):

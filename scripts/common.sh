@@ -74,3 +74,26 @@ xd_test() {  # of the model that was trained on SOURCE
     run_train "$OUTPUT/evaluation/$run/$DATASET/seed$SEED" --seed "$SEED" \
         --eval-only --model-dir "$OUTPUT/$TRAINED_ON/$run/seed$SEED" --load-epoch "${ARGS[3]:-last}"
 }
+
+run_variants() {  # DATASET SEED [CONFIG]; input: a name and KEY VALUE pairs a line; VARIANTS: only these names
+    expect_args 2 3 "DATASET SEED [CONFIG]"
+    local here name keys script failed='' output=$OUTPUT
+    here=$(dirname "$0")
+    export DATA SHOTS PYTHON
+    while read -r name keys; do
+        case " ${VARIANTS:-$name} " in
+            *" $name "*) ;;
+            *) continue ;;
+        esac
+        echo "== $name: ${keys:-as configured}"
+        for script in base2new_train.sh base2new_test.sh; do
+            # shellcheck disable=SC2086  # keys are words of their own
+            OUTPUT=$output/ablation/$name bash "$here/$script" "${ARGS[@]}" -- $keys ${OPTS[@]+"${OPTS[@]}"} \
+                </dev/null || { failed="$failed $name"; break; }
+        done
+    done
+    if [ -n "$failed" ]; then
+        echo "error: these variants failed:$failed" >&2
+        exit 1
+    fi
+}

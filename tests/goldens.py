@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from yacs.config import CfgNode
 
+from dassl.config import get_cfg_default
 from tests.data.shrink_goldens import SAMPLES, summary
+from trainers.common.clip_trainer import ClipTrainer
+from trainers.common.config import extend_cfg
 
 DATA = Path(__file__).parent / "data"
 CLASSES = [
@@ -82,3 +86,11 @@ def same_gradients(
         assert abs(found[0] - there[0]) <= near, name
         assert abs(found[1] - there[1]) <= near * size**0.5, name
         assert (found[2:] - there[2:]).norm() <= 2 * near * (SAMPLES / size) ** 0.5, name
+
+
+def options(method: type[ClipTrainer], **values: object) -> CfgNode:
+    """A configuration with values for a method's own options."""
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    cfg.TRAINER[method.options_name].update({"PREC": "fp32"} | values)
+    return cfg

@@ -8,11 +8,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from yacs.config import CfgNode
 
 from clip.layout import pack, trim_to_longest
 from clip.model import CLIP, build_model
-from dassl.config import get_cfg_default
 from tests.goldens import (
     CLASSES,
     LABELS,
@@ -21,25 +19,17 @@ from tests.goldens import (
     fill,
     golden_images,
     goldens,
+    options,
     same_gradients,
     tiny_clip_weights,
 )
 from trainers.common.clip_trainer import ClipTrainer
-from trainers.common.config import extend_cfg
 from trainers.common.prompts import ClassPrompts
 from trainers.lweib import LwEIB
 from trainers.mmadapter import MultiModalAdapter
 from trainers.mmadapter_pp import MultiModalAdapterPP
 
 PACKED = pytest.mark.parametrize("lay_out", [nn.Identity(), pack], ids=["padded", "packed"])
-
-
-def options(method: type[ClipTrainer], **values: object) -> CfgNode:
-    """A configuration with values for a method's own options."""
-    cfg = get_cfg_default()
-    extend_cfg(cfg)
-    cfg.TRAINER[method.options_name].update({"PREC": "fp32"} | values)
-    return cfg
 
 
 def build(method: type[ClipTrainer], tokens: torch.Tensor, **values: object) -> ClipTrainer:

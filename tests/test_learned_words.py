@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from clip import clip
 from clip.layout import pack
 from clip.model import CLIP
-from tests.test_prompt_learner_goldens import CLASSES, LABELS, build, goldens, options
+from tests.goldens import CLASSES, LABELS, goldens, options
+from tests.test_prompt_learner_goldens import build
 from trainers.cocoop import CoCoOp
 from trainers.common.adapters import adapter_weights
 from trainers.common.clip_trainer import warn_of_unlearned_words

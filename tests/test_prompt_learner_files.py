@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from yacs.config import CfgNode
 
 import train
 from clip import clip
+from dassl.config import get_cfg_default
 from predict import Predictor
 from tests.conftest import ROOT
+from tests.goldens import options
 from tests.test_learned_words import ALL
 from tests.test_methods import House
-from tests.test_prompt_learner_goldens import options
 from trainers.cocoop import CoCoOp
 from trainers.common import config
 from trainers.common.adapters import adapter_weights
@@ -98,7 +98,7 @@ def test_a_published_file_in_the_place_of_ours_finds_the_same_options(
 ) -> None:
     ours = options(method).TRAINER[method.options_name]
     monkeypatch.setattr(config, "import_all", lambda package: [])
-    cfg = CfgNode({"TRAINER": {}, "DATASET": {}, "MODEL": {"BACKBONE": {}}, "INPUT": {}})
+    cfg = get_cfg_default()
     config.extend_cfg(cfg)
     ours.PREC = "fp16"  # the default, which `options` changes
     assert cfg.TRAINER[method.options_name] == ours

@@ -3,35 +3,32 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from yacs.config import CfgNode
 
 from clip.layout import pack, trim_to_longest
 from clip.model import build_model
-from dassl.config import get_cfg_default
-from tests.data.shrink_goldens import SAMPLES, summary
-from tests.goldens import formula, tiny_clip_weights
+from tests.goldens import (
+    CLASSES,
+    LABELS,
+    LOSS,
+    NEAR,
+    fill,
+    golden_images,
+    goldens,
+    options,
+    same_gradients,
+    tiny_clip_weights,
+)
 from trainers.cocoop import CoCoOp
-from trainers.common.config import extend_cfg
 from trainers.common.custom_clip import CustomCLIP
 from trainers.common.learned_words import PromptTrainer
 from trainers.coop import CoOp
 from trainers.maple import MaPLe
 
-CLASSES = [
-    *("accordion", "airplane", "anchor", "ant", "barrel", "bass"),
-    *("beaver", "binocular", "bonsai", "brain", "brontosaurus", "buddha"),
-]
-LABELS = torch.tensor([3, 7, 3, 0, 11, 7])
-NEAR = {"rtol": 0, "atol": 2e-5}  # logits and features
-LOSS = {"rtol": 0, "atol": 1e-5}
-GRADIENT = 5e-5  # relative L2 distance of a tensor
 LAYOUTS = pytest.mark.parametrize(
     "lay_out",
     [nn.Identity(), partial(trim_to_longest, extra=2), pack],
@@ -42,24 +39,9 @@ LAYOUTS = pytest.mark.parametrize(
 weights = cache(tiny_clip_weights)
 
 
-def goldens(name: str) -> dict[str, torch.Tensor]:
-    arrays = np.load(Path(__file__).parent / "data" / f"{name}_tiny.npz")
-    return {key: torch.from_numpy(arrays[key]) for key in arrays}
-
-
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
-    index = np.arange(6 * 3 * 32 * 32, dtype=np.int64)
-    flat = 1.5 * np.sin(0.1 * ((index * 104729) % 100003))
-    return torch.from_numpy(flat).reshape(6, 3, 32, 32).float()
-
-
-def options(method: type[PromptTrainer], **values: object) -> CfgNode:
-    """A configuration with values for a method's own options."""
-    cfg = get_cfg_default()
-    extend_cfg(cfg)
-    cfg.TRAINER[method.options_name].update({"PREC": "fp32"} | values)
-    return cfg
+    return golden_images()
 
 
 def build(method: type[PromptTrainer], **values: object) -> CustomCLIP:
@@ -71,31 +53,6 @@ def build(method: type[PromptTrainer], **values: object) -> CustomCLIP:
     torch.manual_seed(0)
     clip_model = trainer.precision.store(build_model(weights()))
     return trainer.attach(clip_model, trainer.tokenize(trainer.texts)).eval()
-
-
-def fill(model: CustomCLIP, values: dict[str, tuple[float, float]]) -> dict[str, nn.Parameter]:
-    """Gives every weight the goldens' numbers; returns the weights."""
-    learned = dict(model.adapter_learner.named_parameters())
-    assert learned.keys() == values.keys()
-    for name, weight in learned.items():
-        weight.data.copy_(formula(weight.shape, *values[name]))
-    return learned
-
-
-def same_gradients(learned: dict[str, nn.Parameter], expected: dict[str, torch.Tensor], case: str) -> None:
-    """Gradients by the relative distance of the whole tensor, or by summary."""
-    prefix = f"{case}/grad/"
-    assert learned.keys() == {name.removeprefix(prefix) for name in expected if name.startswith(prefix)}
-    for name, weight in learned.items():
-        there = expected[prefix + name]
-        if there.shape == weight.shape:
-            assert (weight.grad - there).norm() <= GRADIENT * there.norm(), name
-            continue
-        found, size = torch.from_numpy(summary(weight.grad.numpy())), weight.numel()
-        tolerance = GRADIENT * there[0]
-        assert abs(found[0] - there[0]) <= tolerance, name
-        assert abs(found[1] - there[1]) <= tolerance * size**0.5, name
-        assert (found[2:] - there[2:]).norm() <= 2 * tolerance * (SAMPLES / size) ** 0.5, name
 
 
 def text_features(model: CustomCLIP) -> torch.Tensor:
@@ -124,7 +81,7 @@ def test_coop_gives_published_features_logits_loss_and_gradient(
         assert (ours < 0).sum() == number
         assert torch.equal(ours[ours >= 0], torch.cat([theirs[:1], theirs[1 + number :]]))
     model.prompts = replace(model.prompts, arrange=lay_out)
-    learned = fill(model, {"ctx": (0.05, 60)})
+    learned = fill(model.adapter_learner, {"ctx": (0.05, 60)})
     with torch.no_grad():
         torch.testing.assert_close(text_features(model), expected[f"{case}/eval/text_raw"], **NEAR)
         torch.testing.assert_close(model(images), expected[f"{case}/eval/logits"], **NEAR)
@@ -156,7 +113,7 @@ def test_cocoop_gives_published_features_logits_loss_and_gradients(
     model = build(CoCoOp, CTX_INIT="a photo of a")
     assert torch.equal(model.prompts.tokens[:, 5:], expected["tokens"][:, 5:])
     model.prompts = replace(model.prompts, arrange=lay_out)
-    learned = fill(model, COCOOP)
+    learned = fill(model.adapter_learner, COCOOP)
     learner, embedding = model.adapter_learner, model.clip.token_embedding
     with torch.no_grad():
         vectors = learner(model.encode_image(images))
@@ -198,7 +155,7 @@ def test_maple_gives_published_features_logits_loss_and_gradients(
     model = build(MaPLe, PROMPT_DEPTH=depth)
     model.prompts = replace(model.prompts, arrange=lay_out)
     assert torch.equal(model.prompts.tokens[:, 3:], expected["tokens"][:, 3:])
-    learned = fill(model, maple_values(depth))
+    learned = fill(model.adapter_learner, maple_values(depth))
     with torch.no_grad():
         if not case:
             blocks = model.clip.visual.transformer.resblocks

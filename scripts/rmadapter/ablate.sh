@@ -6,24 +6,7 @@
 # Table 4: no_constraints to visual_reconstruction; whether its rows with one reconstruction keep the constraints is
 # not told: here they do. Table 5: shared_up, independent. Table 6: rec_layers_1, rec_layers_3. "full" is in all.
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-expect_args 2 3 "DATASET SEED [CONFIG]"
-
-HERE=$(dirname "${BASH_SOURCE[0]}")
-export DATA SHOTS PYTHON
-ROOT_OUTPUT=$OUTPUT
-FAILED=
-while read -r NAME KEYS; do
-    case " ${VARIANTS:-$NAME} " in
-        *" $NAME "*) ;;
-        *) continue ;;
-    esac
-    echo "== $NAME: ${KEYS:-all that the paper adds}"
-    for SCRIPT in base2new_train.sh base2new_test.sh; do
-        # shellcheck disable=SC2086  # KEYS are words of their own
-        OUTPUT=$ROOT_OUTPUT/ablation/$NAME bash "$HERE/$SCRIPT" "${ARGS[@]}" -- $KEYS ${OPTS[@]+"${OPTS[@]}"} \
-            </dev/null || { FAILED="$FAILED $NAME"; break; }
-    done
-done <<'VARIANTS'
+run_variants <<'VARIANTS'
 full
 no_constraints TRAINER.RMADAPTER.LAMBDA1 0 TRAINER.RMADAPTER.LAMBDA2 0 TRAINER.RMADAPTER.LAMBDA3 0 TRAINER.RMADAPTER.LAMBDA4 0
 constraints TRAINER.RMADAPTER.LAMBDA1 0 TRAINER.RMADAPTER.LAMBDA2 0
@@ -34,7 +17,3 @@ independent TRAINER.RMADAPTER.SHARING none
 rec_layers_1 TRAINER.RMADAPTER.REC_LAYERS 1
 rec_layers_3 TRAINER.RMADAPTER.REC_LAYERS 3
 VARIANTS
-if [ -n "$FAILED" ]; then
-    echo "error: these variants failed:$FAILED" >&2
-    exit 1
-fi

@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 import train
 from clip import clip
 from clip.model import CLIP, build_model
+from dassl.config import get_cfg_default
 from tests.conftest import ROOT
 from tests.test_clip_weights import save_torchscript
 from trainers.common import config
@@ -205,8 +206,9 @@ def test_a_second_file_for_one_method_is_refused(house: Path, monkeypatch: pytes
 
 # Numbers of the published code (CoOp at ff61507) on a tiny random CLIP
 def family_cfg(**options: dict) -> CfgNode:
-    cfg = CfgNode({"TRAINER": {}, "DATASET": {}, "MODEL": {"BACKBONE": {}}, "INPUT": {"SIZE": (32, 32)}})
+    cfg = get_cfg_default()
     config.extend_cfg(cfg)
+    cfg.INPUT.SIZE = (32, 32)
     for name, values in options.items():
         cfg.TRAINER[name].update(values)
     return cfg

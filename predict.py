@@ -38,7 +38,6 @@ from trainers.common.config import ROOT, setup_cfg
 from trainers.common.custom_clip import CustomCLIP
 from trainers.common.export import FILE_NAME, load_adapter
 from trainers.common.precision import get_precision
-from trainers.common.prompts import dataset_template
 
 SOME_UNREADABLE = 1
 BATCH = 64  # pictures in one pass of the image encoder
@@ -99,18 +98,20 @@ class Predictor:
             self.model, cfg = zero_shot_model(backbone, quick_gelu)
         else:
             raise ValueError("nothing says which classes there are; give --model-dir, --classes or both")
+        kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+        options = kind.options_name or cfg.TRAINER.NAME
         if classes:
             self.classes = list(classes)
+            trainer = kind.__new__(kind)  # tells its template; nothing is built
+            trainer.cfg, trainer.options = cfg, cfg.TRAINER[options]
             self.model.prompts = self.model.prompts.for_classes(
-                self.classes, template, default=dataset_template(cfg)
+                self.classes, template, default=trainer.template()
             )
         self.cfg = cfg.clone()
         if upright is not None:
             self.cfg.defrost()
             self.cfg.INPUT.EXIF_TRANSPOSE = upright
         self.transform = build_transform(self.cfg, is_train=False)
-        name = self.cfg.TRAINER.NAME
-        options = TRAINER_REGISTRY.get(name).options_name or name
         self.precision = get_precision(self.cfg.TRAINER[options].PREC, f"TRAINER.{options}.PREC")
         self.device = torch.device("cuda" if torch.cuda.is_available() and self.cfg.USE_CUDA else "cpu")
         self.model.to(self.device).eval()

@@ -258,6 +258,8 @@ def config_name(plan: Plan, trainer: str, dataset: str) -> str:
 def wanted_config(plan: Plan, trainer: str, dataset: str) -> str:
     """What ``config_name`` returns, whether it is there or not."""
     name = plan.config or ("demo" if dataset.startswith("demo") else PROTOCOLS[plan.protocol].config)
+    if not plan.config and name != "demo" and (config_folder(trainer) / f"{plan.protocol}.yaml").is_file():
+        name = plan.protocol  # a configuration of the protocol's name goes first: CoOp's few_shot
     if trainer in UNTRAINED and not (config_folder(trainer) / f"{name}.yaml").is_file():
         return "vit_b16"
     return name

@@ -268,3 +268,26 @@ def test_mmapp_gives_published_loss_terms_and_gradients(
     torch.testing.assert_close(loss, expected[f"{case}/loss"], **LOSS)
     same_gradients(learned, expected, case)
     assert {adapter.scale for adapter in model.adapter_learner.adapters()} == {scale}
+
+
+def test_mmapp_takes_a_data_sets_own_template_and_refuses_compiled_blocks() -> None:
+    trainer = MultiModalAdapterPP.__new__(MultiModalAdapterPP)
+    trainer.cfg = options(MultiModalAdapterPP)
+    trainer.cfg.DATASET.TEMPLATE = "an aerial photo of {}."
+    trainer.check_cfg(trainer.cfg)
+    assert trainer.class_prompts(["ice_field"]) == [["an aerial photo of ice field."]]
+    trainer.cfg.MODEL.COMPILE = True
+    with pytest.raises(ValueError, match="MODEL.COMPILE is True, but MMA"):
+        trainer.check_cfg(trainer.cfg)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1.0])
+def test_a_scale_that_is_no_finite_number_is_refused(value: float) -> None:
+    for method, key in (
+        (LwEIB, "ADAPTER_SCALE"),
+        (MultiModalAdapter, "ADAPTER_SCALE"),
+        (MultiModalAdapterPP, "ADAPTER_TEST_SCALE"),
+    ):
+        trainer = method.__new__(method)
+        with pytest.raises(ValueError, match=f"{key} is .*; set it to a number from 0 up"):
+            trainer.check_cfg(options(method, **{key: value}))

@@ -267,3 +267,22 @@ def test_learned_words_are_not_said_to_be_unknown(
     warn_of_unlearned_words(None, where.tokenize(where.texts(["ant"])))
     start, ant, stop, end = clip.tokenize("ant.")[0, :4].tolist()
     assert [number for number in asked if number] == [start, ant, stop, end]
+
+
+def test_a_template_is_not_used_and_said_so(caplog: pytest.LogCaptureFixture) -> None:
+    trainer = CoOp.__new__(CoOp)
+    cfg = options(CoOp)
+    cfg.DATASET.TEMPLATE = "an aerial photo of {}."
+    trainer.check_cfg(cfg)
+    assert 'DATASET.TEMPLATE "an aerial photo of {}." is not used: CoOp learns its words' in caplog.text
+    cfg.DATASET.TEMPLATE = "no braces"
+    with pytest.raises(ValueError, match="no braces"):
+        trainer.check_cfg(cfg)
+
+
+def test_too_many_learned_words_are_told_by_their_key() -> None:
+    trainer = CoOp.__new__(CoOp)
+    trainer.cfg = options(CoOp, N_CTX=80)
+    trainer.check_cfg(trainer.cfg)
+    with pytest.raises(ValueError, match="the 80 learned words .TRAINER.COOP.N_CTX or CTX_INIT"):
+        trainer.tokenize(trainer.class_prompts(CLASSES))

@@ -18,15 +18,17 @@ from yacs.config import CfgNode
 import train
 from clip.layout import pack
 from clip.model import CLIP
+from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import set_random_seed
+from predict import Predictor
 from tests.conftest import ROOT
 from trainers.common.adapters import adapter_weights, freeze_backbone, is_adapter_weight
 from trainers.common.clip_trainer import ClipTrainer
-from trainers.common.config import import_all, setup_cfg
+from trainers.common.config import extend_cfg, import_all, setup_cfg
 from trainers.common.custom_clip import CustomCLIP, load_clip
 from trainers.common.export import load_adapter
-from trainers.common.prompts import ClassPrompts
+from trainers.common.prompts import ClassPrompts, template_prompts
 
 import_all("trainers")
 CONFIGS = ROOT / "configs" / "trainers"
@@ -372,3 +374,26 @@ def test_a_method_is_one_file_of_few_lines_of_code(method: str) -> None:
     path = ROOT / (TRAINER_REGISTRY.get(method).__module__.replace(".", "/") + ".py")
     # HeBA also has the keys of its ablations, and evaluates novel classes at two scales.
     assert lines_of_code(path) < 150
+
+
+def test_classes_named_to_predict_are_prompted_as_in_training(
+    house: House, trained: Training, tmp_path: Path
+) -> None:
+    """Where a class has one prompt, from a template or with learned words; else by the data set's template."""
+    trainer, options = trained.trainer, setup_options(house.method)
+    if "TEXT_CTX_INIT" in options and "DESCRIPTIONS" not in options:
+        trainer = house.trainer(tmp_path, "OPTIM.MAX_EPOCH", 1, TEXT_CTX_INIT="many a")
+        trainer.train()
+    names = trainer.dm.dataset.classnames
+    found = Predictor(trainer.output_dir, classes=names).model.prompts
+    expected = trainer.model.prompts
+    if expected.counts.max() > 1:
+        expected = ClassPrompts.tokenize(template_prompts(names, ["a photo of a {}."]))
+    assert torch.equal(found.tokens, expected.tokens)
+
+
+def setup_options(method: str) -> CfgNode:
+    """A method's options with their defaults."""
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    return cfg.TRAINER[node(method).removeprefix("TRAINER.")]

@@ -217,3 +217,11 @@ def test_a_methods_options_go_to_its_own_runs_alone() -> None:
     told = {job.name.split()[0]: job.runs[0].arguments for job in expand(made)}
     assert told["LwEIB"][-6:] == options
     assert told["MultiModalAdapter"][-4:] == options[2:]  # a name that nobody has is refused by the run
+
+
+def test_a_configuration_of_the_protocols_name_goes_first() -> None:
+    made = plan("few_shot", trainers=["CoOp", "MaPLe"], datasets=["dtd"], shots=[1])
+    found = {job.name.split()[0]: job.runs[0] for job in expand(made)}
+    assert "/CoOp/few_shot/seed" in str(found["CoOp"].folder)
+    assert any(word.endswith("CoOp/few_shot.yaml") for word in found["CoOp"].arguments)
+    assert "/MaPLe/base2new/seed" in str(found["MaPLe"].folder)

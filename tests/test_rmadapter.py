@@ -136,8 +136,9 @@ def test_every_key_changes_what_it_should_and_no_more(key: str, value: object) -
 def test_reconstruction_teaches_the_adapters_below_only_where_asked_to(local: bool, expected: bool) -> None:
     found = trainer(REC_LOCAL=local, LAMBDA2=0.0)
     adapters = found.model.adapter_learner.visual_adapter
-    found.model.encode_image(images())
-    adapters["4"].loss.backward()
+    with found.model.adapter_learner.listen():
+        found.model.encode_image(images())
+        adapters["4"].loss.backward()
     assert adapters["4"].rec_up.weight.grad.any()
     assert adapters["4"].down.weight.grad.any()
     assert adapters["4"].up.weight.grad is None
@@ -151,9 +152,10 @@ def test_reconstruction_loss_does_not_grow_with_the_batch(target: str) -> None:
     tokens = found.model.prompts.tokens
     losses = []
     for copies in (1, 3):
-        found.model.encode_image(images().repeat(copies, 1, 1, 1))
-        found.model.encode_text(pack(tokens.repeat(copies, 1)))
-        losses.append(learner.take_loss())
+        with learner.listen():
+            found.model.encode_image(images().repeat(copies, 1, 1, 1))
+            found.model.encode_text(pack(tokens.repeat(copies, 1)))
+            losses.append(learner.take_loss())
     torch.testing.assert_close(*losses)
 
 
@@ -173,6 +175,8 @@ def test_losses_are_kept_in_training_alone_and_forgotten_when_taken() -> None:
         model(images(), tokens)
     assert not any(kept())
     found.loss_terms(images(), tokens, TARGET)
+    assert not any(kept())
+    model(images(), tokens)  # a pass that nobody listens to
     assert not any(kept())
     copy.deepcopy(model)  # refused by torch if part of a graph were left
 

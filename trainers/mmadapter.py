@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.common.adapters import scale_gradient, scale_output
+from trainers.common.adapters import check_number, scale_gradient, scale_output
 from trainers.common.clip_trainer import ClipTrainer
 from trainers.common.cross_modal import CrossModalAdapter, CrossModalLearner
 from trainers.common.prompts import template_prompts
@@ -62,17 +62,18 @@ class MultiModalAdapter(ClipTrainer):
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
-        if self.options.ADAPTER_SCALE < 0:
-            raise ValueError(f"{KEY}.ADAPTER_SCALE is {self.options.ADAPTER_SCALE}; set it to 0 or more")
+        check_number(self.options.ADAPTER_SCALE, f"{KEY}.ADAPTER_SCALE")
 
     def before_train(self) -> None:
         if self.options.ADAPTER_SCALE == 0:
             raise ValueError(f"{KEY}.ADAPTER_SCALE is 0, so there is nothing to train; set it above 0")
         super().before_train()
 
+    def template(self) -> str:
+        return self.cfg.DATASET.TEMPLATE or f"{self.options.TEXT_CTX_INIT} {{}}."
+
     def class_prompts(self, classnames: list[str]) -> list[list[str]]:
-        template = self.cfg.DATASET.TEMPLATE or f"{self.options.TEXT_CTX_INIT} {{}}."
-        return template_prompts(classnames, (template,))
+        return template_prompts(classnames, (self.template(),))
 
     def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
         return AdapterLearner(self.options, clip_model)

@@ -16,10 +16,10 @@ from yacs.config import CfgNode
 from clip.layout import PackedText
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.common.adapters import at_scale
+from trainers.common.adapters import at_scale, check_number
 from trainers.common.clip_trainer import ClipTrainer, accuracy
 from trainers.common.cross_modal import CrossModalLearner
-from trainers.common.prompts import description_path, description_prompts, readable
+from trainers.common.prompts import described_prompts, readable
 
 KEY = "TRAINER.MMADAPTERPP"
 
@@ -71,8 +71,12 @@ class MultiModalAdapterPP(ClipTrainer):
         if not 0 <= options.ADAPTER_DROP < 1:
             raise ValueError(f"{KEY}.ADAPTER_DROP is {options.ADAPTER_DROP}; set it to 0 or more, below 1")
         for name in ("ADAPTER_TRAIN_SCALE", "ADAPTER_TRAIN_SCALE_REG", "ADAPTER_TEST_SCALE"):
-            if not options[name] >= 0:
-                raise ValueError(f"{KEY}.{name} is {options[name]}; set it to 0 or more")
+            check_number(options[name], f"{KEY}.{name}")
+        if cfg.MODEL.get("COMPILE"):
+            raise ValueError(
+                "MODEL.COMPILE is True, but MMA++ draws a scale of its own each step, for which compiled "
+                "blocks would be made anew; set it to False"
+            )
 
     def class_prompts(self, classnames: list[str]) -> list[list[str]]:
         options = self.options
@@ -81,8 +85,7 @@ class MultiModalAdapterPP(ClipTrainer):
 
             return [[fill(readable(name)) for fill in OPENAI_IMAGENET_TEMPLATES] for name in classnames]
         remedy = f"; or set {KEY}.INPUT_PROMPTS hc to train with hand-written templates"
-        path = description_path(self.cfg, options.DESCRIPTIONS)
-        return description_prompts(classnames, path, None, remedy=remedy)
+        return described_prompts(classnames, self.cfg, options, None, remedy)
 
     def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
         return AdapterLearner(self.options, clip_model)

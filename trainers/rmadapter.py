@@ -17,6 +17,9 @@ each comes from. At ViT-B/16 the adapters have 1,020,928 weights, 354,816 of the
 Symbols: B images or prompts, N tokens, D width of an encoder or of the features, C classes.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -69,6 +72,7 @@ class DualAdapter(nn.Module):
 
     Attributes:
         scale: s.
+        listens: whether a pass leaves its loss, inside ``AdapterLearner.listen``.
         loss: weighted loss of the last reconstruction, until ``AdapterLearner.take_loss`` takes it.
     """
 
@@ -77,6 +81,7 @@ class DualAdapter(nn.Module):
         rank = options.ADAPTER_DIM
         self.scale = options.ADAPTER_SCALE
         self.weight = weight
+        self.listens = False
         self.loss: torch.Tensor | None = None
         self.down = nn.Linear(width, rank)
         self.up = nn.Linear(rank, width)
@@ -107,8 +112,8 @@ class DualAdapter(nn.Module):
         return F.mse_loss(self.reconstruct(x).float(), x.float())
 
     def learn_from(self, x: torch.Tensor) -> None:
-        """Keeps the loss of a training pass; none in evaluation, nor for CLIP's own features."""
-        if self.weight and self.scale and self.training and torch.is_grad_enabled():
+        """Keeps the loss of a pass that is listened to; none of CLIP's own features."""
+        if self.listens and self.weight and self.scale and torch.is_grad_enabled():
             self.loss = self.weight * self.missed(x)
 
 
@@ -138,11 +143,20 @@ class AdapterLearner(nn.Module):
         """Those of both encoders."""
         return [*self.visual_adapter.values(), *self.text_adapter.values()]
 
-    def take_loss(self) -> torch.Tensor:
-        """The weighted sum of all reconstruction losses of the last pass, which are forgotten."""
-        losses = [adapter.loss for adapter in self.adapters() if adapter.weight]
+    @contextmanager
+    def listen(self) -> Iterator[None]:
+        """Inside, each pass leaves its reconstruction losses; what nobody takes is forgotten at the end."""
         for adapter in self.adapters():
-            adapter.loss = None
+            adapter.listens = True
+        try:
+            yield
+        finally:
+            for adapter in self.adapters():
+                adapter.listens, adapter.loss = False, None
+
+    def take_loss(self) -> torch.Tensor:
+        """The weighted sum of all reconstruction losses of the pass that was listened to."""
+        losses = [adapter.loss for adapter in self.adapters() if adapter.weight]
         return torch.stack(losses).sum() if losses else torch.zeros(())
 
 
@@ -172,9 +186,11 @@ class RMAdapter(ClipTrainer):
         super().check_cfg(cfg)
         check_options(self.options)
 
+    def template(self) -> str:
+        return self.cfg.DATASET.TEMPLATE or f"{self.options.TEXT_CTX_INIT} {{}}."
+
     def class_prompts(self, classnames: list[str]) -> list[list[str]]:
-        template = self.cfg.DATASET.TEMPLATE or f"{self.options.TEXT_CTX_INIT} {{}}."
-        return template_prompts(classnames, (template,))
+        return template_prompts(classnames, (self.template(),))
 
     def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
         return AdapterLearner(self.options, clip_model)
@@ -204,11 +220,11 @@ class RMAdapter(ClipTrainer):
             ``(B, C)`` logits; scalars by name.
         """
         model, learner = self.model, self.model.adapter_learner
-        with self.precision.autocast(self.device):
+        with learner.listen(), self.precision.autocast(self.device):
             features, texts = model.encode_image(image), model.encode_text(tokens)
+            reconstruction = learner.take_loss().to(self.device)
         logits = model.compare(features, texts)
         nearness = self.options.LAMBDA4 * self.distance(texts, self.frozen_texts)
-        reconstruction = learner.take_loss().to(self.device)
         if self.options.LAMBDA3:
             with at_scale(learner.adapters(), 0), self.precision.autocast(self.device):
                 frozen = model.encode_image(image)

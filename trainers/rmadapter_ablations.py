@@ -76,7 +76,7 @@ class OutputBlock(DualBlock):
         return y
 
     def leave(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
-        if self.adapter.training and torch.is_grad_enabled():  # all tokens of the output are needed
+        if self.adapter.listens and torch.is_grad_enabled():  # all tokens of the output are needed
             return layout.leaving(self(x, layout))
         return super().leave(x, layout)
 

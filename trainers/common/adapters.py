@@ -1,5 +1,6 @@
 """Adapters on a frozen CLIP: how they are attached, what counts as their weights, how their scale enters."""
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -26,8 +27,21 @@ class Adapted(nn.Module):
 def check_vit(clip_model: CLIP, key: str) -> None:
     """Refuses a CLIP whose image encoder has no transformer."""
     if not hasattr(clip_model.visual, "transformer"):
-        method = key.rpartition(".")[2]
-        raise ValueError(f"{method} adapts vision transformers, but this CLIP's image encoder is a ResNet")
+        raise ValueError(
+            f"MODEL.BACKBONE.NAME is a CLIP whose image encoder is a ResNet, but the method of {key} adapts "
+            "vision transformers; set it to one, such as ViT-B/16"
+        )
+
+
+def check_number(value: object, key: str, least: float = 0, most: float = math.inf) -> None:
+    """Refuses what is no finite number within limits.
+
+    Raises:
+        ValueError: it is none; names the key.
+    """
+    if type(value) not in (int, float) or not math.isfinite(value) or not least <= value <= most:
+        up_to = "up" if most == math.inf else f"to {most}"
+        raise ValueError(f"{key} is {value}; set it to a number from {least} {up_to}")
 
 
 def adapted_blocks(

@@ -20,7 +20,7 @@ from trainers.common.custom_clip import CustomCLIP, load_clip
 from trainers.common.export import FILE_NAME as EXPORT_NAME
 from trainers.common.export import write_adapter
 from trainers.common.precision import get_precision
-from trainers.common.prompts import ClassPrompts
+from trainers.common.prompts import ClassPrompts, dataset_template
 from trainers.common.record import evaluation
 from trainers.common.sampling import sample_classes
 from trainers.common.text_prefix import keep_text_prefix
@@ -54,6 +54,10 @@ class ClipTrainer(TrainerX):
                 f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS} and INPUT.NO_TRANSFORM "
                 f"{cfg.INPUT.NO_TRANSFORM}, but {name} takes one tensor an image; set them to 1 and False"
             )
+
+    def template(self) -> str:
+        """The prompt of a class that nothing else is known of; ``{}`` stands for its name."""
+        return dataset_template(self.cfg)
 
     def class_prompts(self, classnames: list[str]) -> list[list[str]]:
         """The prompts of each class."""

@@ -20,7 +20,7 @@ from clip import clip
 from clip.layout import PackedText, end_of_text
 from clip.model import CLIP
 from trainers.common.clip_trainer import ClipTrainer
-from trainers.common.prompts import ClassPrompts, readable
+from trainers.common.prompts import ClassPrompts, readable, template_prompts
 
 logger = logging.getLogger(__name__)
 
@@ -186,12 +186,25 @@ class PromptTrainer(ClipTrainer):
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         self.context = Context.read(self.options, f"TRAINER.{self.options_name}", self.all_words)
+        if template := cfg.DATASET.TEMPLATE:
+            template_prompts((), (template,))  # refuses one without {}
+            logger.warning(
+                'DATASET.TEMPLATE "%s" is not used: %s learns its words; TRAINER.%s.CTX_INIT says from which '
+                "it starts",
+                *(template, type(self).__name__, self.options_name),
+            )
 
     def class_prompts(self, classnames: list[str]) -> list[list[str]]:
         return self.context.texts(classnames)
 
     def tokenize(self, prompts: list[list[str]]) -> LearnedPrompts:
-        return self.context.tokenize(prompts)
+        try:
+            return self.context.tokenize(prompts)
+        except ValueError as error:
+            raise ValueError(
+                f"the {self.context.number} learned words (TRAINER.{self.options_name}.N_CTX or CTX_INIT) "
+                f"and a class name make too many tokens; lower N_CTX: {error}"
+            ) from error
 
 
 def count_tokens(texts: Sequence[str]) -> list[int]:

@@ -124,23 +124,25 @@ def description_path(cfg: CfgNode, override: str = "") -> Path:
     return Path(cfg.DATASET.ROOT).expanduser() / "descriptions" / f"{stem}.json"
 
 
-def described_prompts(classnames: Sequence[str], cfg: CfgNode, options: CfgNode, key: str) -> list[list[str]]:
-    """The prompts of HeBA and LwEIB: descriptions, or templates where they are given.
+def described_prompts(
+    classnames: Sequence[str], cfg: CfgNode, options: CfgNode, context: str | None, remedy: str
+) -> list[list[str]]:
+    """The prompts of HeBA, LwEIB and MMA++: descriptions, or templates where they are given.
 
     Args:
         classnames: class names of the data set.
         cfg: the run's; a data set's own ``DATASET.TEMPLATE`` goes before the place of descriptions.
-        options: the method's ``TEMPLATES``, ``DESCRIPTIONS``, ``TEXT_CTX_INIT``.
-        key: of the options, for messages.
+        options: the method's ``DESCRIPTIONS``, and ``TEMPLATES`` if it has such.
+        context: see ``description_prompts``.
+        remedy: what to do instead when descriptions are missing, for the message.
     """
-    templates = options.TEMPLATES
+    templates = options.get("TEMPLATES", ())
     if cfg.DATASET.TEMPLATE and not options.DESCRIPTIONS:  # of a data set without descriptions
         templates = templates or (cfg.DATASET.TEMPLATE,)
     if templates:
         return template_prompts(classnames, templates)
-    remedy = f"; or set {key}.TEMPLATES \"('a photo of a {{}}.',)\" to train without descriptions"
     path = description_path(cfg, options.DESCRIPTIONS)
-    return description_prompts(classnames, path, options.TEXT_CTX_INIT, remedy=remedy)
+    return description_prompts(classnames, path, context, remedy=remedy)
 
 
 def description_prompts(

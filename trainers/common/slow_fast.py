@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from clip.model import CLIP, Transformer
-from trainers.common.adapters import Adapted, adapted_blocks, check_vit
+from trainers.common.adapters import Adapted, adapted_blocks, check_number, check_vit
 from trainers.common.clip_trainer import ClipTrainer
 from trainers.common.prompts import described_prompts
 
@@ -138,8 +138,7 @@ def check_limits(options: CfgNode, key: str) -> None:
         value = options[name]
         if name == "ADAPTER_SCALE" and value is None and "ADAPTER_SCALE_BASE" in options:
             continue
-        if type(value) not in (int, float) or not least <= value <= most:
-            raise ValueError(f"{key}.{name} is {value}; set it to a number from {least} to {most}")
+        check_number(value, f"{key}.{name}", least, most)
 
 
 class SlowFastTrainer(ClipTrainer):
@@ -168,7 +167,8 @@ class SlowFastTrainer(ClipTrainer):
         super().before_train()
 
     def class_prompts(self, classnames: list[str]) -> list[list[str]]:
-        return described_prompts(classnames, self.cfg, self.options, self.key)
+        remedy = f"; or set {self.key}.TEMPLATES \"('a photo of a {{}}.',)\" to train without descriptions"
+        return described_prompts(classnames, self.cfg, self.options, self.options.TEXT_CTX_INIT, remedy)
 
     def forward_backward(self, batch: dict) -> dict[str, torch.Tensor | int]:
         image, tokens, target = self.step_inputs(batch, self.options.NEG_SAMPLING_RATIO)

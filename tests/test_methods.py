@@ -379,7 +379,7 @@ def test_a_method_is_one_file_of_few_lines_of_code(method: str) -> None:
 def test_classes_named_to_predict_are_prompted_as_in_training(
     house: House, trained: Training, tmp_path: Path
 ) -> None:
-    """Where a class has one prompt, from a template or with learned words; else by the data set's template."""
+    """Where a class has one prompt, by a template or with learned words; else the data set's template."""
     trainer, options = trained.trainer, setup_options(house.method)
     if "TEXT_CTX_INIT" in options and "DESCRIPTIONS" not in options:
         trainer = house.trainer(tmp_path, "OPTIM.MAX_EPOCH", 1, TEXT_CTX_INIT="many a")

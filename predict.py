@@ -99,13 +99,11 @@ class Predictor:
         else:
             raise ValueError("nothing says which classes there are; give --model-dir, --classes or both")
         kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-        options = kind.options_name or cfg.TRAINER.NAME
+        options = kind.node()
         if classes:
             self.classes = list(classes)
-            trainer = kind.__new__(kind)  # tells its template; nothing is built
-            trainer.cfg, trainer.options = cfg, cfg.TRAINER[options]
             self.model.prompts = self.model.prompts.for_classes(
-                self.classes, template, default=trainer.template()
+                self.classes, template, default=kind.template(cfg)
             )
         self.cfg = cfg.clone()
         if upright is not None:

@@ -17,7 +17,6 @@ from dassl.engine import TRAINER_REGISTRY
 from trainers.common.adapters import check_number, scale_gradient, scale_output
 from trainers.common.clip_trainer import ClipTrainer
 from trainers.common.cross_modal import CrossModalAdapter, CrossModalLearner
-from trainers.common.prompts import template_prompts
 
 KEY = "TRAINER.MMADAPTER"
 
@@ -69,11 +68,9 @@ class MultiModalAdapter(ClipTrainer):
             raise ValueError(f"{KEY}.ADAPTER_SCALE is 0, so there is nothing to train; set it above 0")
         super().before_train()
 
-    def template(self) -> str:
-        return self.cfg.DATASET.TEMPLATE or f"{self.options.TEXT_CTX_INIT} {{}}."
-
-    def class_prompts(self, classnames: list[str]) -> list[list[str]]:
-        return template_prompts(classnames, (self.template(),))
+    @classmethod
+    def template(cls, cfg: CfgNode) -> str:
+        return cfg.DATASET.TEMPLATE or f"{cfg.TRAINER[cls.node()].TEXT_CTX_INIT} {{}}."
 
     def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
         return AdapterLearner(self.options, clip_model)

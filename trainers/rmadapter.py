@@ -31,7 +31,6 @@ from dassl.engine import TRAINER_REGISTRY
 from trainers.common.adapters import adapted_blocks, at_scale, check_vit, scale_gradient, scale_output
 from trainers.common.blocks import Beside
 from trainers.common.clip_trainer import ClipTrainer, accuracy
-from trainers.common.prompts import template_prompts
 
 KEY = "TRAINER.RMADAPTER"
 
@@ -186,11 +185,9 @@ class RMAdapter(ClipTrainer):
         super().check_cfg(cfg)
         check_options(self.options)
 
-    def template(self) -> str:
-        return self.cfg.DATASET.TEMPLATE or f"{self.options.TEXT_CTX_INIT} {{}}."
-
-    def class_prompts(self, classnames: list[str]) -> list[list[str]]:
-        return template_prompts(classnames, (self.template(),))
+    @classmethod
+    def template(cls, cfg: CfgNode) -> str:
+        return cfg.DATASET.TEMPLATE or f"{cfg.TRAINER[cls.node()].TEXT_CTX_INIT} {{}}."
 
     def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
         return AdapterLearner(self.options, clip_model)

@@ -20,7 +20,7 @@ from trainers.common.custom_clip import CustomCLIP, load_clip
 from trainers.common.export import FILE_NAME as EXPORT_NAME
 from trainers.common.export import write_adapter
 from trainers.common.precision import get_precision
-from trainers.common.prompts import ClassPrompts, dataset_template
+from trainers.common.prompts import ClassPrompts, dataset_template, template_prompts
 from trainers.common.record import evaluation
 from trainers.common.sampling import sample_classes
 from trainers.common.text_prefix import keep_text_prefix
@@ -46,7 +46,7 @@ class ClipTrainer(TrainerX):
     options_name = ""  # below TRAINER; "": as the class is called
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        name = self.options_name or type(self).__name__
+        name = type(self).node()
         self.options = cfg.TRAINER[name]
         self.precision = get_precision(self.options.PREC, f"TRAINER.{name}.PREC")
         if cfg.DATALOADER.K_TRANSFORMS != 1 or cfg.INPUT.NO_TRANSFORM:
@@ -55,13 +55,19 @@ class ClipTrainer(TrainerX):
                 f"{cfg.INPUT.NO_TRANSFORM}, but {name} takes one tensor an image; set them to 1 and False"
             )
 
-    def template(self) -> str:
+    @classmethod
+    def node(cls) -> str:
+        """The name below TRAINER where the options stand."""
+        return cls.options_name or cls.__name__
+
+    @classmethod
+    def template(cls, cfg: CfgNode) -> str:
         """The prompt of a class that nothing else is known of; ``{}`` stands for its name."""
-        return dataset_template(self.cfg)
+        return dataset_template(cfg)
 
     def class_prompts(self, classnames: list[str]) -> list[list[str]]:
-        """The prompts of each class."""
-        raise NotImplementedError
+        """The prompts of each class; unless a method has others, ``template`` alone."""
+        return template_prompts(classnames, (self.template(self.cfg),))
 
     def tokenize(self, prompts: list[list[str]]) -> ClassPrompts:
         """The prompts of each class as tokens."""

@@ -153,7 +153,7 @@ class SlowFastTrainer(ClipTrainer):
     @property
     def key(self) -> str:
         """Where the options stand, for messages."""
-        return f"TRAINER.{self.options_name or type(self).__name__}"
+        return f"TRAINER.{self.node()}"
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

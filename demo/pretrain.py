@@ -225,6 +225,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pool", type=int, default=Recipe.pool, help="pictures in all")
     parser.add_argument("--watch", type=int, default=1000, help="steps between zero-shot accuracies, 0: none")
     args = parser.parse_args(argv)
+    for name, least in (("batch", 1), ("steps", 0), ("watch", 0)):
+        if getattr(args, name) < least:
+            parser.error(f"--{name} {getattr(args, name)} is below {least}: set it to {least} or more")
     if args.batch > args.pool:
         parser.error(f"--batch {args.batch} is more than --pool {args.pool}: enlarge the pool")
     torch.set_num_threads(1)  # more threads change the last digits, and fight for a shared machine

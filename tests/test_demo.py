@@ -255,6 +255,24 @@ def test_pretraining_runs_and_its_seed_decides_the_weights(tmp_path: Path) -> No
     assert model.visual.input_resolution == 48
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--batch", "0"], "--batch 0 is below 1: set it to 1 or more"),
+        (["--steps", "-1"], "--steps -1 is below 0"),
+        (["--watch", "-1"], "--watch -1 is below 0"),
+        (["--batch", "20", "--pool", "16"], "--batch 20 is more than --pool 16: enlarge the pool"),
+    ],
+)
+def test_pretraining_refuses_sizes_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture, flags: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        pretrain.main(["--out", str(tmp_path / "out"), *flags])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_loss_falls_within_a_few_steps() -> None:
     """Learning works: after some steps pictures and captions of the pool fit better than at the start."""
     losses = []

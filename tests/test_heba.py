@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -268,3 +269,10 @@ def test_class_features_do_not_depend_on_how_many_tokens_run_at_once(
     assert len(passes) > 3
     assert sum(len(packed.ends) for packed in passes[1:]) == len(model.prompts.tokens)
     assert all(len(packed.tokens) <= 20 + 77 for packed in passes[1:])
+
+
+def test_a_pass_counts_the_places_behind_its_texts() -> None:
+    prompts = ClassPrompts.tokenize([["a photo of a cat"]] * 40)  # of 7 tokens
+    assert {len(chosen) for chosen in prompts.passes(70)} == {10}
+    assert {len(chosen) for chosen in replace(prompts, ahead=7).passes(70)} == {5}
+    assert {len(chosen) for chosen in replace(prompts, ahead=100).passes(770)} == {10}  # never over 77

@@ -267,6 +267,9 @@ def test_same_seed_same_run_and_another_seed_another(house: House, trained: Trai
 def test_texts_without_padding_are_full_texts_or_refused(house: House, trained: Training) -> None:
     model = trained.trainer.model.eval()
     prompts = model.prompts
+    laid_out = prompts.arrange(prompts.tokens)
+    if isinstance(laid_out, torch.Tensor):  # places behind the texts are known to whoever counts them
+        assert laid_out.shape[1] == int(prompts.tokens.argmax(-1).max()) + 1 + prompts.ahead
     full = replace(prompts, arrange=nn.Identity())
     everyone = torch.arange(3)
     try:

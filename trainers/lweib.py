@@ -114,5 +114,5 @@ class LwEIB(SlowFastTrainer):
         """Each adapter looks one token ahead, twice a block: no token further on can change a feature."""
         model = super().attach(clip_model, prompts)
         ahead = 2 * len(model.adapter_learner.text_adapter)
-        model.prompts.arrange = partial(trim_to_longest, extra=ahead)
+        model.prompts.arrange, model.prompts.ahead = partial(trim_to_longest, extra=ahead), ahead
         return model

@@ -10,7 +10,7 @@ import torch
 from yacs.config import CfgNode
 
 from clip import clip
-from clip.layout import PackedText, pack
+from clip.layout import PackedText, end_of_text, pack
 
 if TYPE_CHECKING:
     from trainers.common.text_prefix import TextPrefix
@@ -50,12 +50,14 @@ class ClassPrompts:
         counts: ``(C,)`` number of prompts of each class, each at least 1.
         arrange: lays chosen ``(P', 77)`` tokens out for the text encoder: packed without padding, unless a
             method looks across tokens (then ``clip.layout.trim_to_longest`` with what it looks ahead).
+        ahead: places that ``arrange`` keeps behind the texts.
         prefix: what the frozen blocks make of the prompts, while steps may start from it.
     """
 
     tokens: torch.Tensor
     counts: torch.Tensor
     arrange: Callable[[torch.Tensor], PackedText | torch.Tensor] = pack
+    ahead: int = 0
     prefix: "TextPrefix | None" = None
 
     @classmethod
@@ -73,7 +75,7 @@ class ClassPrompts:
             default: what to take then; learned words go before it.
         """
         other = ClassPrompts.tokenize(template_prompts(classnames, [template or default]))
-        return replace(other, arrange=self.arrange)
+        return replace(other, arrange=self.arrange, ahead=self.ahead)
 
     def draw(self, classes: torch.Tensor) -> PackedText | torch.Tensor:
         """One random prompt for each of ``classes``, arranged."""
@@ -87,7 +89,8 @@ class ClassPrompts:
 
     def passes(self, limit: int) -> tuple[torch.Tensor, ...]:
         """All prompts in passes of about ``limit`` tokens, in order of length so that none is padded much."""
-        lengths, order = (self.tokens.argmax(dim=-1) + 1).sort(stable=True)
+        lengths, order = (end_of_text(self.tokens) + 1).sort(stable=True)
+        lengths = (lengths + self.ahead).clamp(max=self.tokens.shape[1])
         sizes = ((lengths.cumsum(0) - 1) // limit).unique_consecutive(return_counts=True)[1]
         return order.split(sizes.tolist())
 

@@ -61,6 +61,22 @@ class ImageLayout(Layout):
         return x[:, :1]
 
 
+class _Pad(torch.autograd.Function):
+    """Rows (T, D) to the places of a rectangle (B L, D), where padding repeats the row before it.
+
+    What lies in the padding must reach no result, so that no gradient comes from there.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, rows: Tensor, slots: Tensor) -> Tensor:
+        ctx.save_for_backward(slots)
+        return x.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        return grad.index_select(0, *ctx.saved_tensors), None, None
+
+
 @dataclass
 class PackedText(Layout):
     """B texts without their padding, one after another: T tokens in all, none after an end of text.
@@ -69,6 +85,7 @@ class PackedText(Layout):
         tokens: token ids (T,).
         positions: position of each token in its text (T,).
         slots: place of each token in the flattened (B, L) rectangle of padded texts (T,).
+        fillers: token that stands in each of those places (B L,): its own, or its text's end.
         ends: index of each text's end-of-text token (B,).
         visible: which of the L places hold a token, (B, 1, 1, L).
         rows: where each token's state lies in a table that an earlier pass filled (T,); None without one.
@@ -77,6 +94,7 @@ class PackedText(Layout):
     tokens: Tensor
     positions: Tensor
     slots: Tensor
+    fillers: Tensor
     ends: Tensor
     visible: Tensor
     rows: Tensor | None = None
@@ -93,10 +111,9 @@ class PackedText(Layout):
 
     def spread(self, x: Tensor) -> Tensor:
         texts, _, _, length = self.visible.shape
-        if len(self.slots) == texts * length:
-            return x.view(texts, length, -1)
-        padded = x.new_zeros(texts * length, x.shape[-1])
-        return padded.index_copy(0, self.slots, x).view(texts, length, -1)
+        if len(self.slots) != texts * length:
+            x = _Pad.apply(x, self.fillers, self.slots)
+        return x.view(texts, length, -1)
 
     def collect(self, x: Tensor) -> Tensor:
         return x.flatten(0, 1).index_select(0, self.slots)
@@ -115,6 +132,7 @@ def pack(text: Tensor) -> PackedText:
         tokens=text.flatten()[slots],
         positions=slots % text.shape[1],
         slots=slots,
+        fillers=visible.flatten().cumsum(0) - 1,
         ends=(ends + 1).cumsum(0) - 1,
         visible=visible[:, None, None],
     )

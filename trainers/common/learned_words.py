@@ -234,6 +234,7 @@ def for_each_image(text: PackedText | torch.Tensor, images: int, words: int) -> 
         tokens=tokens,
         positions=text.positions.repeat(images),
         slots=(text.slots + texts * length * image).flatten(),
+        fillers=(text.fillers + len(text.tokens) * image).flatten(),
         ends=(text.ends + len(text.tokens) * image).flatten(),
         visible=text.visible.repeat(images, 1, 1, 1),
     )

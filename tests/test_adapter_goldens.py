@@ -176,6 +176,7 @@ def test_scale_zero_is_clip_bit_for_bit(method: type[ClipTrainer]) -> None:
     expected = goldens("mma")
     model = build(method, expected["tokens"][:, None], **MMA_BLOCKS).model
     plain = build_model(tiny_clip_weights()).float()
+    plain.requires_grad_(False)  # torch up to 2.11 convolves with frozen weights in another order
     model.adapter_learner.set_scale(0)
     with torch.no_grad():
         for lay_out in (nn.Identity(), pack):

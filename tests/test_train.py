@@ -413,6 +413,34 @@ def test_a_backbone_of_other_weights_is_told_from_that_of_training(
     assert "used because the command line names them" in caplog.text
 
 
+def test_training_is_not_continued_on_other_weights(
+    toy_data: Path,
+    toy_flags: list[str],
+    tiny_clip_path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clip = tmp_path / "clip.pt"
+    shutil.copy(tiny_clip_path, clip)
+    opts = [*toy_flags, "MODEL.BACKBONE.NAME", str(clip), "OPTIM.MAX_EPOCH", "2", "TEST.NO_TEST", "True"]
+    training = command(toy_data, tmp_path / "cut", opts)
+    with monkeypatch.context() as patched:
+        patched.setattr("trainers.heba.HeBA.after_epoch", cut)
+        assert train.main(training) == train.INTERRUPTED
+    weights = torch.load(clip, weights_only=True)
+    weights["visual.proj"] += 1
+    torch.save(weights, clip)
+    assert train.main(training) == 2
+    assert 'was trained on other weights so far than backbone "' in capsys.readouterr().err
+    shutil.copy(tiny_clip_path, clip)
+    assert train.main(training) == 0
+
+
+def cut(_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_second_process_stays_out_of_a_running_folder(
     toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ from trainers.common.export import FILE_NAME as EXPORT_NAME
 from trainers.common.export import write_adapter
 from trainers.common.precision import get_precision
 from trainers.common.prompts import ClassPrompts, dataset_template, template_prompts
+from trainers.common.provenance import backbone_digest
 from trainers.common.record import evaluation
 from trainers.common.sampling import sample_classes
 from trainers.common.text_prefix import keep_text_prefix
@@ -36,6 +38,7 @@ class ClipTrainer(TrainerX):
     Attributes:
         model: ``CustomCLIP``.
         texts: the prompts of each class.
+        backbone_sha256: digest of CLIP's weights, where it is known.
         weights_epoch: epoch of the weights that were loaded or trained last.
         results: what the last ``test`` found; accuracy in percent and, with this project's Dassl,
             error_rate, macro_f1, the counts behind them and those of each class.
@@ -44,6 +47,7 @@ class ClipTrainer(TrainerX):
     adapters_name = "adapter_learner"  # folder of the checkpoints
     model_class = CustomCLIP
     options_name = ""  # below TRAINER; "": as the class is called
+    backbone_sha256: str | None = None
 
     def check_cfg(self, cfg: CfgNode) -> None:
         name = type(self).node()
@@ -103,6 +107,7 @@ class ClipTrainer(TrainerX):
         cfg, self.texts = self.cfg, prompts
         logger.info("Loading CLIP (backbone: %s)", cfg.MODEL.BACKBONE.NAME)
         clip_model = self.precision.store(load_clip(cfg))
+        self.backbone_sha256 = backbone_digest(cfg.MODEL.BACKBONE.NAME)
         check_image_size(cfg, clip_model)
         tokens = self.tokenize(prompts)
         warn_of_unlearned_words(clip_model, tokens)
@@ -115,6 +120,18 @@ class ClipTrainer(TrainerX):
         logger.info("Turning off gradients in both the image and the text encoder")
         freeze_backbone(model)
         return model
+
+    def extra_state(self) -> dict[str, Any]:
+        return {"backbone_sha256": self.backbone_sha256}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        there, here = state.get("backbone_sha256"), self.backbone_sha256
+        if there and here and there != here:
+            raise ValueError(
+                f'"{self.cfg.RESUME or self.output_dir}" was trained on other weights so far than backbone '
+                f'"{self.cfg.MODEL.BACKBONE.NAME}" has (SHA-256 {there[:12]}…, not {here[:12]}…); put the '
+                "former back to continue, or choose another output folder"
+            )
 
     def before_train(self) -> None:
         super().before_train()

@@ -102,6 +102,8 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
             phases.found["train"]["start_epoch"] = trainer.start_epoch
         command = shlex.join(["python", "train.py", *argv])
         write_record(cfg, args, trainer, loaded=loaded, phases=phases.found, command=command)
+        # The circle would leave the loaders' workers to the garbage collector, which waits 5 s for each.
+        del trainer.test
 
 
 def build(cfg: Any, args: argparse.Namespace) -> Any:

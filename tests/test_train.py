@@ -1,6 +1,8 @@
 """Whole runs of train.py on a toy data set: what a run leaves, resuming, evaluating, and users' mistakes."""
 
+import gc
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -439,6 +441,16 @@ def test_training_is_not_continued_on_other_weights(
 
 def cut(_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_loader_workers_end_with_their_run(toy_data: Path, toy_flags: list[str], tmp_path: Path) -> None:
+    opts = [*toy_flags, "OPTIM.MAX_EPOCH", "1", "DATALOADER.NUM_WORKERS", "1"]
+    gc.disable()
+    try:
+        assert train.main(command(toy_data, tmp_path, opts)) == 0
+        assert not multiprocessing.active_children()
+    finally:
+        gc.enable()
 
 
 def test_a_second_process_stays_out_of_a_running_folder(

@@ -47,6 +47,7 @@ def test_scale_zero_is_clip_bit_for_bit(
     model: CustomCLIP, images: torch.Tensor, tiny_clip_path: Path
 ) -> None:
     plain = build_model(torch.load(tiny_clip_path, weights_only=True)).float()
+    plain.requires_grad_(False)  # torch up to 2.11 convolves with frozen weights in another order
     tokens = clip.tokenize([f"a photo of a {name}." for name in CLASSES])
     with torch.no_grad():
         assert not torch.equal(model.clip.encode_image(images), plain.encode_image(images))

@@ -113,7 +113,11 @@ def test_continues_a_part_file_of_an_earlier_run(server: Server, tmp_path: Path)
     assert server.log == [("good", "bytes=1000-")]
 
 
-@pytest.mark.parametrize("part", [b"of some other file", CONTENT + b"too long", b"x" * len(CONTENT)])
+@pytest.mark.parametrize(
+    "part",
+    [b"of some other file", CONTENT + b"too long", b"x" * len(CONTENT)],
+    ids=["another file's", "too long", "of that length"],
+)
 def test_useless_part_file_is_started_over(part: bytes, server: Server, tmp_path: Path):
     (tmp_path / "tiny.pt.part").write_bytes(part)
     assert fetched(clip._download(server.url("good"), tmp_path), tmp_path)

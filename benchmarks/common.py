@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
-from benchmarks.sides import Work
+from benchmarks.flops import SIZES
+from benchmarks.sides import LENGTHS, SIDES, Work
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -161,12 +162,47 @@ def cpu_name() -> str:
     return names[0].split(":", 1)[1].strip() if names else platform.processor() or platform.machine()
 
 
+def positive(text: str) -> int:
+    """The type of a flag that counts something.
+
+    Raises:
+        ArgumentTypeError: it is no whole number from 1 up.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a number; set it to 1 or more')
+    return int(text)
+
+
+def existing(text: str) -> str:
+    """The type of a flag that names a file or folder.
+
+    Raises:
+        ArgumentTypeError: there is none.
+    """
+    if not Path(text).expanduser().exists():
+        raise argparse.ArgumentTypeError(f'there is no "{text}"')
+    return str(Path(text).expanduser().absolute())  # workers run in another folder
+
+
+def device(text: str) -> str:
+    """The type of ``--device``.
+
+    Raises:
+        ArgumentTypeError: there is no such device.
+    """
+    if text not in ("cpu", "cuda"):
+        raise argparse.ArgumentTypeError(f'"{text}" is not known; set it to cpu or cuda')
+    if text == "cuda" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError("torch sees no GPU here; set it to cpu")
+    return text
+
+
 def plain_parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
     """The flags that all scripts have."""
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    made.add_argument("--rounds", type=int, default=rounds, help="measured runs of each, in turn")
+    made.add_argument("--rounds", type=positive, default=rounds, help="measured runs of each, in turn")
     made.add_argument("--json", default="", help="file for the raw numbers")
     return made
 
@@ -175,14 +211,20 @@ def parser(description: str | None, rounds: int = 5) -> argparse.ArgumentParser:
     """The flags of scripts that run CLIP."""
     made = plain_parser(description, rounds)
     cuda = torch.cuda.is_available()
-    made.add_argument("--device", default="cuda" if cuda else "cpu", choices=["cpu", "cuda"])
-    made.add_argument("--backbone", default="ViT-B/16", help="shape of the random CLIP")
-    made.add_argument("--weights", default="", help="CLIP weights to use instead of random ones")
-    made.add_argument("--lengths", default="caltech101", help="data set whose prompt lengths are drawn from")
-    made.add_argument("--prompts-file", default="", help="JSON of descriptions to use instead")
+    made.add_argument("--device", type=device, default="cuda" if cuda else "cpu", help="cpu or cuda")
+    made.add_argument("--backbone", default="ViT-B/16", choices=SIZES, help="shape of the random CLIP")
+    made.add_argument("--weights", type=existing, help="CLIP weights to use instead of random ones")
+    made.add_argument(
+        "--lengths",
+        default="caltech101",
+        choices=LENGTHS,
+        help="data set whose prompt lengths are drawn from",
+    )
+    made.add_argument("--prompts-file", type=existing, help="JSON of descriptions to use instead")
     made.add_argument(
         "--sides",
         nargs="+",
+        choices=SIDES,
         default=["published", "amp", "bf16"] if cuda else ["published", "fp32", "bf16"],
         help="ratios are to the first",
     )
@@ -192,16 +234,27 @@ def parser(description: str | None, rounds: int = 5) -> argparse.ArgumentParser:
 
 
 def work(args: argparse.Namespace, job: str, **values: Any) -> Work:
-    """The work that the flags describe."""
-    return Work(
+    """The work that the flags describe.
+
+    Raises:
+        SystemExit: the prompts' file is of fewer classes.
+    """
+    made = Work(
         job,
         lengths=args.lengths,
-        prompts=args.prompts_file,
+        prompts=args.prompts_file or "",
         backbone=args.backbone,
-        weights=args.weights,
+        weights=args.weights or "",
         seed=args.seed,
         **values,
     )
+    described = len(json.loads(Path(made.prompts).read_text("utf-8"))) if made.prompts else made.classes
+    if described < made.classes:
+        raise SystemExit(
+            f'error: --prompts-file "{made.prompts}" describes {described} classes, but {made.classes} are '
+            "asked for"
+        )
+    return made
 
 
 def report(

@@ -58,13 +58,13 @@ def seconds(call: object) -> float:
 
 def main() -> None:
     parser = common.plain_parser(__doc__, rounds=3)
-    parser.add_argument("--images", default="", help="folder of photographs to use instead")
-    parser.add_argument("--number", type=int, default=160, help="images")
+    parser.add_argument("--images", type=common.existing, help="folder of photographs to use instead")
+    parser.add_argument("--number", type=common.positive, default=160, help="images")
     parser.add_argument(
-        "--size", type=int, nargs=2, default=[500, 375], help="width and height of those made"
+        "--size", type=common.positive, nargs=2, default=[500, 375], help="width and height of those made"
     )
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=common.positive, default=16)
     parser.add_argument("--cache", type=float, default=1000.0, help="DATALOADER.CACHE_MB")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
@@ -74,7 +74,8 @@ def main() -> None:
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
         paths = paths[: args.number]
         if len(paths) < args.batch:
-            parser.error(f'--images "{folder}" holds {len(paths)} images; {args.batch} are needed')
+            where = f' in --images "{folder}"' if args.images else ""
+            parser.error(f"{len(paths)} images{where} make no batch of {args.batch}; give more")
         table, raw = [], {}
         cases = {"decoding alone, no worker": lambda: [read_image(str(path)) for path in paths]}
         for workers in args.workers:

@@ -17,10 +17,13 @@ from benchmarks.flops import SIZES, Sizes
 from clip.model import CLIP, build_model
 from dassl.config import get_cfg_default
 from dassl.engine import TrainerBase
+from trainers.common.precision import PRECISIONS
 from trainers.common.prompts import ClassPrompts
 from trainers.heba import HeBA, extend_cfg
 
 HERE = Path(__file__).parent
+LENGTHS = json.loads((HERE / "data" / "lengths.json").read_text())  # number of prompts by length
+SIDES = ("published", *PRECISIONS)
 START, END = 49406, 49407  # CLIP's token ids
 
 
@@ -77,7 +80,7 @@ class Work:
         """(classes, descriptions, 77) token ids of given descriptions, or random ones of real lengths."""
         if self.prompts:
             return self.real_tokens()
-        counts = json.loads((HERE / "data" / "lengths.json").read_text())[self.lengths]
+        counts = LENGTHS[self.lengths]
         lengths = torch.tensor([int(length) for length in counts])
         shares = torch.tensor([float(count) for count in counts.values()])
         generator = torch.Generator().manual_seed(self.seed + 2)
@@ -124,7 +127,7 @@ class Ours(HeBA):
         TrainerBase.__init__(self)
         cfg = get_cfg_default()
         extend_cfg(cfg)
-        cfg.TRAINER.HeBA.update(PREC=precision, ADAPTER_END=-1)
+        cfg.TRAINER.HeBA.update(PREC=precision, ADAPTER_END=-1, NEG_SAMPLING_RATIO=-1)
         cfg.TRAINER[type(self).__name__] = cfg.TRAINER.HeBA  # options stand under the trainer's name
         cfg.OPTIM.update(NAME="sgd", LR=0.0075, LR_SCHEDULER="cosine")
         self.check_cfg(cfg)
@@ -160,7 +163,7 @@ class Published:
     def __init__(self, work: Work, device: torch.device) -> None:
         self.device = device
         weights = {name: tensor.float() for name, tensor in work.clip_weights().items()}
-        self.model = reference.PublishedHeBA(weights, work.tokens())
+        self.model = reference.PublishedHeBA(weights, work.tokens(), negatives=-1)
         del weights
         self.model.adapter_learner.load_state_dict(work.adapter_weights())
         self.model.to(device)

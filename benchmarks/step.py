@@ -17,8 +17,10 @@ from benchmarks import common
 
 def main() -> None:
     parser = common.parser(__doc__)
-    parser.add_argument("--prompts", type=int, nargs="+", default=[50, 96], help="classes of a step")
-    parser.add_argument("--images", type=int, default=16, help="images of a step")
+    parser.add_argument(
+        "--prompts", type=common.positive, nargs="+", default=[50, 96], help="classes of a step"
+    )
+    parser.add_argument("--images", type=common.positive, default=16, help="images of a step")
     args = parser.parse_args()
     table, raw = [], {}
     for prompts in args.prompts:

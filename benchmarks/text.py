@@ -14,8 +14,8 @@ from benchmarks import common
 
 def main() -> None:
     parser = common.parser(__doc__, rounds=3)
-    parser.add_argument("--classes", type=int, default=50)
-    parser.add_argument("--descriptions", type=int, default=20)
+    parser.add_argument("--classes", type=common.positive, default=50)
+    parser.add_argument("--descriptions", type=common.positive, default=20)
     args = parser.parse_args()
     sizes = {"classes": args.classes, "descriptions": args.descriptions}
     found = common.compare(common.work(args, "text", **sizes), args)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import common
 from benchmarks.flops import SIZES
 from benchmarks.loader import make_images, training_loader
 from benchmarks.reference import PublishedHeBA
@@ -79,14 +80,23 @@ def test_both_sides_compute_the_same(job: str) -> None:
     )
 
 
-@pytest.mark.parametrize("job", ["step", "eval"])
-def test_no_more_operations_are_called_necessary_than_torch_counts(job: str) -> None:
-    """torch adds padding, the unseen half of causal attention, what attention computes again: below 7 %."""
-    work = Work(job, images=16, classes=8, backbone="tiny")
-    run = make("fp32", work, torch.device("cpu"))
-    with FlopCounterMode(display=False) as counter:
+@pytest.mark.parametrize(
+    ("job", "images", "classes", "side"),
+    [("step", 16, 8, "fp32"), ("eval", 16, 8, "fp32"), ("step", 2, 40, "fp32"), ("step", 2, 40, "published")],
+)
+def test_no_more_operations_are_called_necessary_than_torch_counts(
+    job: str, images: int, classes: int, side: str
+) -> None:
+    """torch adds padding, adapters on the class token (one of 17), the unseen half of causal attention, what
+    attention computes again: below 12 %. Before 2.11 it forgets attention: below 1 %.
+    """
+    work = Work(job, images=images, classes=classes, backbone="tiny")
+    run = make(side, work, torch.device("cpu"))
+    in_place = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}  # torch forgets these
+    with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
         run()
-    assert 0.93 <= work.operations() / counter.get_total_flops() <= 1
+    least = 0.88 if side == "fp32" else 0.2  # the published way computes 77 tokens of each prompt
+    assert least <= work.operations() / counter.get_total_flops() <= 1.01
 
 
 def test_operations_of_a_vit_b16_are_near_what_is_known() -> None:
@@ -113,6 +123,33 @@ def test_a_script_prints_a_row_for_each_side() -> None:
     lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert [line.split("|")[2].strip() for line in lines] == ["side", "-" * 11, "published", "fp32"]
     assert lines[2].count("1.00x") == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--rounds", "0"], '"0" is not a number; set it to 1 or more'),
+        (["--backbone", "nope"], "invalid choice: 'nope'"),
+        (["--sides", "fp33"], "invalid choice: 'fp33'"),
+        (["--lengths", "nope"], "invalid choice: 'nope'"),
+        (["--weights", "nope.pt"], 'there is no "nope.pt"'),
+        (["--device", "tpu"], '"tpu" is not known; set it to cpu or cuda'),
+    ],
+)
+def test_a_mistaken_flag_is_refused_before_anything_runs(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        common.parser("").parse_args(flags)
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_of_too_few_classes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "few.json").write_text('{"cat": ["small"], "dog": ["large"]}')
+    args = common.parser("").parse_args(["--prompts-file", str(tmp_path / "few.json")])
+    assert common.work(args, "text", classes=2).tokens().shape == (2, 1, 77)
+    with pytest.raises(SystemExit, match="describes 2 classes, but 3 are asked for"):
+        common.work(args, "text", classes=3)
 
 
 def test_the_projection_counts_steps_prompts_and_images() -> None:

@@ -3,7 +3,9 @@
 Symbols: B images or texts, N and L places, T tokens of all texts together, D width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -101,13 +103,15 @@ class PackedText(Layout):
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "PackedText":
         """Copy to a device."""
+        return self._each(lambda part: part.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "PackedText":
+        """Copy to memory that a GPU fetches from by itself."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> "PackedText":
         parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        return PackedText(
-            **{
-                name: None if part is None else part.to(device, non_blocking=non_blocking)
-                for name, part in parts.items()
-            }
-        )
+        return PackedText(**{name: None if part is None else function(part) for name, part in parts.items()})
 
     def spread(self, x: Tensor) -> Tensor:
         texts, _, _, length = self.visible.shape
@@ -136,3 +140,13 @@ def pack(text: Tensor) -> PackedText:
         ends=(ends + 1).cumsum(0) - 1,
         visible=visible[:, None, None],
     )
+
+
+Sent = TypeVar("Sent", Tensor, PackedText)
+
+
+def send(x: Sent, device: torch.device) -> Sent:
+    """Copy host tensors to a device, without waiting for a GPU to fetch them."""
+    if device.type == "cuda":
+        x = x.pin_memory()  # copies from other memory may wait for what the GPU has been asked before
+    return x.to(device, non_blocking=True)

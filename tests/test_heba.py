@@ -10,6 +10,7 @@ import torch
 from yacs.config import CfgNode
 
 from clip import clip
+from clip.layout import pack
 from clip.model import CLIP, build_model
 from trainers.common.adapters import adapter_weights, freeze_backbone, is_adapter_weight
 from trainers.common.custom_clip import CustomCLIP
@@ -277,3 +278,10 @@ def test_a_pass_counts_the_places_behind_its_texts() -> None:
     assert {len(chosen) for chosen in prompts.passes(70)} == {10}
     assert {len(chosen) for chosen in replace(prompts, ahead=7).passes(70)} == {5}
     assert {len(chosen) for chosen in replace(prompts, ahead=100).passes(770)} == {10}  # never over 77
+
+
+def test_a_long_text_makes_no_pass_of_short_ones_larger_than_allowed() -> None:
+    prompts = ClassPrompts.tokenize([["a cat"] * 30, ["a " * 70]])
+    passes = prompts.passes(100)
+    assert [len(chosen) for chosen in passes] == [25, 5, 1]
+    assert all(pack(prompts.tokens[chosen]).visible.numel() <= 100 for chosen in passes)

@@ -61,6 +61,21 @@ def test_only_the_log_line_reads_values_from_the_device(
     assert logged == [BATCHES - 1, 2]
 
 
+def test_what_a_step_sends_to_a_gpu_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies from other memory may wait for the device, which neither the meta device nor torch tells."""
+    steps, work = trainer("cpu")
+    image, label = work.batch()
+    sent, pinned = [], []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(x) or x)
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda x, device, non_blocking: sent.append((x, non_blocking)) or x
+    )
+    steps.device = torch.device("cuda")
+    steps.step_inputs({"img": image, "label": label})
+    assert len(sent) == len(pinned) > 5
+    assert all(x is y and non_blocking for (x, non_blocking), y in zip(sent, pinned, strict=True))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["amp", "bf16", "fp32"])
 def test_a_gpu_is_not_waited_for_in_a_step(precision: str) -> None:

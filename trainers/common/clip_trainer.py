@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from clip import unlearned_words
-from clip.layout import PackedText
+from clip.layout import PackedText, send
 from clip.model import CLIP
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -165,9 +165,8 @@ class ClipTrainer(TrainerX):
             ``(B, 3, H, W)`` images, C' prompts, ``(B,)`` targets among them; all on the trainer's device.
         """
         classes, target = sample_classes(batch["label"], self.num_classes, ratio)
-        tokens = self.model.prompts.draw(classes).to(self.device, non_blocking=True)
-        target = target.to(self.device, non_blocking=True)
-        return batch["img"].to(self.device, non_blocking=True), tokens, target
+        tokens = self.model.prompts.draw(classes)
+        return send(batch["img"], self.device), send(tokens, self.device), send(target, self.device)
 
     def forward_backward(self, batch: dict) -> dict[str, torch.Tensor | int]:
         """One step of plain cross entropy over all classes; methods with another loss replace it."""

@@ -88,11 +88,14 @@ class ClassPrompts:
         return texts
 
     def passes(self, limit: int) -> tuple[torch.Tensor, ...]:
-        """All prompts in passes of about ``limit`` tokens, in order of length so that none is padded much."""
+        """All prompts in passes, in order of length, of at most ``limit`` places or of one prompt."""
         lengths, order = (end_of_text(self.tokens) + 1).sort(stable=True)
-        lengths = (lengths + self.ahead).clamp(max=self.tokens.shape[1])
-        sizes = ((lengths.cumsum(0) - 1) // limit).unique_consecutive(return_counts=True)[1]
-        return order.split(sizes.tolist())
+        sizes = [0]
+        for length in (lengths + self.ahead).clamp(max=self.tokens.shape[1]).tolist():
+            if sizes[-1] and (sizes[-1] + 1) * length > limit:
+                sizes.append(0)
+            sizes[-1] += 1
+        return order.split(sizes)
 
 
 def readable(name: str) -> str:

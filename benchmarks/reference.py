@@ -1,7 +1,7 @@
 """HeBA computed the way the published code computes it: the plain side of every comparison here.
 
 Texts of 77 tokens, tokens as (N, B, D), every token through every block, convolutions on permuted grids,
-gradient scaling by layers around each adapter, descriptions and negative classes drawn in Python loops;
+gradient scaling by layers around each adapter, negative classes looked up in a Python loop;
 float32 on a CPU and float16 autocast on a GPU. It computes what the published code computes:
 tests/test_benchmarks.py holds it against that code's numbers. It loads the tensors of ``clip.model.CLIP`` and
 of ``AdapterLearner``.
@@ -10,7 +10,6 @@ Symbols: N tokens, B images or prompts, D width, d width of an adapter.
 """
 
 import math
-import random
 from collections import OrderedDict
 
 import torch
@@ -210,14 +209,15 @@ class PublishedHeBA(nn.Module):
         x = self.visual(image, self.adapter_learner.visual_adapter)
         return x / x.norm(dim=-1, keepdim=True)
 
-    def sample(self, label: Tensor) -> tuple[list[int], Tensor]:
-        """Classes of the step, and the labels as positions among them."""
-        if self.negatives < 0 or len(self.prompts) <= len(label):
-            return list(range(len(self.prompts))), label
-        positive = sorted(set(label.tolist()))
-        others = [number for number in range(len(self.prompts)) if number not in positive]
-        chosen = positive + random.sample(others, min(len(others), self.negatives * len(positive)))
-        return chosen, torch.tensor([chosen.index(number) for number in label.tolist()], device=label.device)
+    def sample(self, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Classes of the step, and the labels as positions among them; looks classes up one by one."""
+        everyone = torch.arange(len(self.prompts), device=label.device)
+        if self.negatives < 0 or len(everyone) <= len(label):
+            return everyone, label
+        positive, target = label.unique(return_inverse=True)
+        others = everyone[torch.tensor([number not in positive for number in everyone], device=label.device)]
+        drawn = torch.randperm(len(others))[: self.negatives * len(positive)]
+        return torch.cat([positive, others[drawn.to(label.device)]]), target
 
     def loss(self, image: Tensor, label: Tensor, tokens: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Label-smoothed cross entropy, and the logits.
@@ -229,10 +229,8 @@ class PublishedHeBA(nn.Module):
         """
         if tokens is None:
             classes, label = self.sample(label)
-            drawn = []
-            for number in classes:
-                drawn.append(self.prompts[number, torch.randint(self.prompts.shape[1], (1,)).item()])
-            tokens = torch.stack(drawn)
+            which = torch.randint(self.prompts.shape[1], (len(classes),))
+            tokens = self.prompts[classes, which.to(classes.device)]
         text = self.encode_text(tokens)
         logits = self.logit_scale.exp() * self.encode_image(image) @ text.t()
         likelihood = logits.log_softmax(dim=-1)
@@ -241,12 +239,11 @@ class PublishedHeBA(nn.Module):
 
     @torch.no_grad()
     def text_features(self) -> Tensor:
-        """(C, E) class features of all descriptions."""
-        features = []
-        for tokens in self.prompts:
-            feature = self.encode_text(tokens).mean(dim=0)
-            features.append(feature / feature.norm())
-        return torch.stack(features)
+        """(C, E) class features of all descriptions, one description of every class at a time."""
+        total = torch.zeros((), device=self.prompts.device)
+        for tokens in self.prompts.unbind(1):
+            total = total + self.encode_text(tokens)
+        return total / total.norm(dim=-1, keepdim=True)
 
     @torch.no_grad()
     def predict(self, image: Tensor, text: Tensor) -> Tensor:

@@ -127,7 +127,7 @@ class Ours(HeBA):
         TrainerBase.__init__(self)
         cfg = get_cfg_default()
         extend_cfg(cfg)
-        cfg.TRAINER.HeBA.update(PREC=precision, ADAPTER_END=-1, NEG_SAMPLING_RATIO=-1)
+        cfg.TRAINER.HeBA.update(PREC=precision, ADAPTER_END=-1, NEG_SAMPLING_RATIO=work.classes)
         cfg.TRAINER[type(self).__name__] = cfg.TRAINER.HeBA  # options stand under the trainer's name
         cfg.OPTIM.update(NAME="sgd", LR=0.0075, LR_SCHEDULER="cosine")
         self.check_cfg(cfg)
@@ -163,7 +163,7 @@ class Published:
     def __init__(self, work: Work, device: torch.device) -> None:
         self.device = device
         weights = {name: tensor.float() for name, tensor in work.clip_weights().items()}
-        self.model = reference.PublishedHeBA(weights, work.tokens(), negatives=-1)
+        self.model = reference.PublishedHeBA(weights, work.tokens(), negatives=work.classes)
         del weights
         self.model.adapter_learner.load_state_dict(work.adapter_weights())
         self.model.to(device)
@@ -191,7 +191,7 @@ class Published:
         self.model.set_scales()
         with self.autocast():
             loss, _ = self.model.loss(image, label)
-        if not torch.isfinite(loss).all():
+        if self.device.type == "cpu" and not torch.isfinite(loss).all():  # its amp branch does not look
             raise FloatingPointError("Loss is infinite or NaN!")
         self.optim.zero_grad()
         self.scaler.scale(loss).backward()

@@ -38,6 +38,7 @@ from trainers.common.config import ROOT, setup_cfg
 from trainers.common.custom_clip import CustomCLIP
 from trainers.common.export import FILE_NAME, load_adapter
 from trainers.common.precision import get_precision
+from trainers.common.process import set_up_process
 
 SOME_UNREADABLE = 1
 BATCH = 64  # pictures in one pass of the image encoder
@@ -304,6 +305,7 @@ def never_fail_to_print() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status."""
     args = parse_args(argv)
+    set_up_process()
     never_fail_to_print()
     unreadable: list[OSError] = []
     try:

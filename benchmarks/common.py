@@ -162,15 +162,31 @@ def cpu_name() -> str:
     return names[0].split(":", 1)[1].strip() if names else platform.processor() or platform.machine()
 
 
-def positive(text: str) -> int:
+def natural(text: str, least: int = 0) -> int:
     """The type of a flag that counts something.
 
     Raises:
-        ArgumentTypeError: it is no whole number from 1 up.
+        ArgumentTypeError: it is no whole number from ``least`` up.
     """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'"{text}" is not a number; set it to 1 or more')
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f'"{text}" is no such number; set it to {least} or more')
     return int(text)
+
+
+def positive(text: str) -> int:
+    """The type of a flag that counts something of which there must be one."""
+    return natural(text, 1)
+
+
+def writable(text: str) -> str:
+    """The type of a flag that names a file to write.
+
+    Raises:
+        ArgumentTypeError: its folder is missing.
+    """
+    if not Path(text).absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f'"{text}" is in no folder; make it first')
+    return text
 
 
 def existing(text: str) -> str:
@@ -203,12 +219,12 @@ def plain_parser(description: str | None, rounds: int) -> argparse.ArgumentParse
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     made.add_argument("--rounds", type=positive, default=rounds, help="measured runs of each, in turn")
-    made.add_argument("--json", default="", help="file for the raw numbers")
+    made.add_argument("--json", type=writable, help="file for the raw numbers")
     return made
 
 
-def parser(description: str | None, rounds: int = 5) -> argparse.ArgumentParser:
-    """The flags of scripts that run CLIP."""
+def parser(description: str | None, rounds: int = 5, sides: bool = True) -> argparse.ArgumentParser:
+    """The flags of scripts that run CLIP; ``sides`` for those that compare."""
     made = plain_parser(description, rounds)
     cuda = torch.cuda.is_available()
     made.add_argument("--device", type=device, default="cuda" if cuda else "cpu", help="cpu or cuda")
@@ -221,14 +237,10 @@ def parser(description: str | None, rounds: int = 5) -> argparse.ArgumentParser:
         help="data set whose prompt lengths are drawn from",
     )
     made.add_argument("--prompts-file", type=existing, help="JSON of descriptions to use instead")
-    made.add_argument(
-        "--sides",
-        nargs="+",
-        choices=SIDES,
-        default=["published", "amp", "bf16"] if cuda else ["published", "fp32", "bf16"],
-        help="ratios are to the first",
-    )
-    made.add_argument("--warm-up", type=int, default=1 if not cuda else 5, help="runs before them")
+    if sides:
+        both = ["published", "amp" if cuda else "fp32", "bf16"]
+        made.add_argument("--sides", nargs="+", choices=SIDES, default=both, help="ratios are to the first")
+    made.add_argument("--warm-up", type=natural, default=1 if not cuda else 5, help="runs before them")
     made.add_argument("--seed", type=int, default=0)
     return made
 

@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument(
         "--size", type=common.positive, nargs=2, default=[500, 375], help="width and height of those made"
     )
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
+    parser.add_argument("--workers", type=common.natural, nargs="+", default=[0, 2])
     parser.add_argument("--batch", type=common.positive, default=16)
     parser.add_argument("--cache", type=float, default=1000.0, help="DATALOADER.CACHE_MB")
     args = parser.parse_args()

@@ -91,8 +91,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, adapters: nn.ModuleDict) -> Tensor:
         y = adapters["att_conv"](self.ln_1(x))
-        mask = None if self.mask is None else self.mask.to(y.device, y.dtype)
-        x = x + self.attn(y, y, y, need_weights=False, attn_mask=mask)[0]
+        if self.mask is not None:
+            self.mask = self.mask.to(y.device, y.dtype)
+        x = x + self.attn(y, y, y, need_weights=False, attn_mask=self.mask)[0]
         y = adapters["mlp_conv"](self.mlp.c_fc(self.ln_2(x)))
         return x + self.mlp.c_proj(self.mlp.gelu(y))
 

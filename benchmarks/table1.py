@@ -10,6 +10,7 @@ on top as ``--start`` seconds, assumed. Cross-dataset training adapts blocks 9 t
 
 import argparse
 import csv
+import statistics
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Rates:
         many: of a step with ``MANY`` prompts.
         prompt: of one prompt's text feature.
         image: of evaluating one image.
-        load: of reading one image, all workers together.
+        load: of reading one image, all workers together; decoded images are not kept here.
         start: of starting one run.
     """
 
@@ -158,15 +159,15 @@ def measure(args: argparse.Namespace) -> tuple[Rates, int]:
         loader = training_loader(sorted(Path(folder).iterdir()), args.workers, IMAGES)
         for _ in loader:
             pass
-        load = min(seconds(lambda: [None for _ in loader]) for _ in range(3)) / 64
+        load = statistics.median(seconds(lambda: [None for _ in loader]) for _ in range(args.rounds)) / 64
     prompt = text.median / (25 * DESCRIPTIONS)
     return Rates(few.median, many.median, prompt, evaluated.median / images, load, args.start), few.threads
 
 
 def main() -> None:
-    parser = common.parser(__doc__, rounds=3)
+    parser = common.parser(__doc__, rounds=3, sides=False)
     parser.add_argument("--side", default="bf16", choices=SIDES, help="which code, and its precision")
-    parser.add_argument("--workers", type=int, default=8, help="worker processes of the loader")
+    parser.add_argument("--workers", type=common.natural, default=8, help="worker processes of the loader")
     parser.add_argument(
         "--start", type=float, default=15.0, help="seconds that a run takes to start and to save"
     )

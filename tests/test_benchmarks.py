@@ -128,7 +128,9 @@ def test_a_script_prints_a_row_for_each_side() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--rounds", "0"], '"0" is not a number; set it to 1 or more'),
+        (["--rounds", "0"], '"0" is no such number; set it to 1 or more'),
+        (["--warm-up", "-1"], '"-1" is no such number; set it to 0 or more'),
+        (["--json", "nowhere/x.json"], '"nowhere/x.json" is in no folder; make it first'),
         (["--backbone", "nope"], "invalid choice: 'nope'"),
         (["--sides", "fp33"], "invalid choice: 'fp33'"),
         (["--lengths", "nope"], "invalid choice: 'nope'"),

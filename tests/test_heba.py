@@ -13,7 +13,7 @@ from clip import clip
 from clip.layout import pack
 from clip.model import CLIP, build_model
 from trainers.common.adapters import adapter_weights, freeze_backbone, is_adapter_weight
-from trainers.common.custom_clip import CustomCLIP
+from trainers.common.custom_clip import CustomCLIP, class_means
 from trainers.common.precision import PRECISIONS
 from trainers.common.prompts import ClassPrompts
 from trainers.common.sampling import sample_classes
@@ -285,3 +285,10 @@ def test_a_long_text_makes_no_pass_of_short_ones_larger_than_allowed() -> None:
     passes = prompts.passes(100)
     assert [len(chosen) for chosen in passes] == [25, 5, 1]
     assert all(pack(prompts.tokens[chosen]).visible.numel() <= 100 for chosen in passes)
+
+
+def test_class_means_are_those_of_each_class_whatever_its_number_of_prompts() -> None:
+    counts = torch.tensor([3, 1, 20, 3, 7])
+    features = torch.randn(34, 6)
+    expected = torch.stack([group.mean(0) for group in features.split(counts.tolist())])
+    torch.testing.assert_close(class_means(features, counts), expected)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from clip import clip
-from clip.layout import PackedText
+from clip.layout import PackedText, send
 from clip.model import CLIP, build_model
 from trainers.common.prompts import ClassPrompts
 
@@ -69,9 +69,9 @@ class CustomCLIP(nn.Module):
         tokens, counts, arrange = self.prompts.tokens, self.prompts.counts, self.prompts.arrange
         device = self.clip.logit_scale.device
         passes = self.prompts.passes(TOKENS_AT_ONCE)
-        parts = [self.encode_text(arrange(tokens[chosen]).to(device)) for chosen in passes]
-        features = torch.cat(parts)[torch.cat(passes).argsort().to(device)]
-        return F.normalize(torch.stack([group.mean(0) for group in features.split(counts.tolist())]), dim=-1)
+        parts = [self.encode_text(send(arrange(tokens[chosen]), device)) for chosen in passes]
+        features = torch.cat(parts)[send(torch.cat(passes).argsort(), device)]
+        return F.normalize(class_means(features, counts), dim=-1)
 
     @contextmanager
     def keep_text_features(self) -> Iterator[None]:
@@ -109,3 +109,21 @@ class CustomCLIP(nn.Module):
         """``(B, D)`` and ``(C, D)`` features of length 1 → ``(B, C)`` logits, in float32."""
         with torch.autocast(image.device.type, enabled=False):
             return self.clip.logit_scale.exp() * image @ text.t()
+
+
+def class_means(features: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Means of each class's prompts, for all classes of as many prompts at once.
+
+    Args:
+        features: ``(P, D)``, class after class.
+        counts: ``(C,)`` number of prompts of each class, on the host.
+
+    Returns:
+        ``(C, D)``.
+    """
+    starts, means = counts.cumsum(0) - counts, features.new_empty(len(counts), features.shape[1])
+    for count in counts.unique().tolist():
+        classes = (counts == count).nonzero().squeeze(1)
+        rows = starts[classes, None] + torch.arange(count)
+        means[send(classes, features.device)] = features[send(rows, features.device)].mean(1)
+    return means

@@ -1,5 +1,6 @@
 """The plain side of the benchmarks computes what the published code does; the scripts run and count right."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from benchmarks import common
 from benchmarks.flops import SIZES
@@ -19,6 +20,18 @@ from tests.conftest import ROOT
 from tests.goldens import tiny_clip_weights
 from tests.test_heba_goldens import close, fill, same_gradient
 
+# What torch's counter forgets (products in place; in old versions attention on a CPU) or counts too high
+# (the backward pass of depthwise convolutions), by the shapes of the operands.
+MISCOUNTED = {
+    torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1],
+    torch.ops.aten.convolution_backward: lambda g, _, w, *__, **___: 4 * math.prod(g) * math.prod(w[1:]),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(
+        q, k, v
+    ),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda g, q, k, v, *_, **__: sdpa_backward_flop_count(g, q, k, v)
+    ),
+}
 GOLDENS = Path(__file__).parent / "data" / "heba_tiny.npz"
 
 
@@ -87,16 +100,13 @@ def test_both_sides_compute_the_same(job: str) -> None:
 def test_no_more_operations_are_called_necessary_than_torch_counts(
     job: str, images: int, classes: int, side: str
 ) -> None:
-    """torch adds padding, adapters on the class token (one of 17), the unseen half of causal attention, what
-    attention computes again: below 12 %. Before 2.11 it forgets attention: below 1 %.
-    """
+    """torch adds padding, the unseen half of causal attention, what attention computes again: below 7 %."""
     work = Work(job, images=images, classes=classes, backbone="tiny")
     run = make(side, work, torch.device("cpu"))
-    in_place = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}  # torch forgets these
-    with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+    with FlopCounterMode(display=False, custom_mapping=MISCOUNTED) as counter:
         run()
-    least = 0.88 if side == "fp32" else 0.2  # the published way computes 77 tokens of each prompt
-    assert least <= work.operations() / counter.get_total_flops() <= 1.01
+    least = 0.93 if side == "fp32" else 0.2  # the published way computes 77 tokens of each prompt
+    assert least <= work.operations() / counter.get_total_flops() <= 1
 
 
 def test_operations_of_a_vit_b16_are_near_what_is_known() -> None:

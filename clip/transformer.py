@@ -25,11 +25,6 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
-def slow_in_place(x: Tensor) -> bool:
-    """Tell whether elementwise work on `x` takes twice as long in place: bfloat16 on a CPU."""
-    return x.dtype == torch.bfloat16 and x.device.type == "cpu"
-
-
 class _QuickGELU(torch.autograd.Function):
     """x * sigmoid(1.702 x), in one pass: the gradient of a softplus of that steepness, times x."""
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from clip.layout import PackedText
+from clip.layout import PackedText, send
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from trainers.common.custom_clip import TOKENS_AT_ONCE, CustomCLIP
@@ -64,7 +64,7 @@ class ConditionalCLIP(CustomCLIP):
     def forward(self, image: torch.Tensor, tokens: torch.Tensor | PackedText | None = None) -> torch.Tensor:
         """``(B, C)`` logits; as many images at once as make 8,192 tokens of text, at least one."""
         if tokens is None:
-            tokens = self.prompts.arrange(self.prompts.tokens).to(image.device)
+            tokens = send(self.prompts.arrange(self.prompts.tokens), image.device)
         features = self.encode_image(image)
         vectors = self.adapter_learner(features)
         size = (tokens.tokens if isinstance(tokens, PackedText) else tokens).numel()

@@ -15,8 +15,6 @@ import math
 import torch
 from torch.nn import functional as F
 
-from clip.transformer import slow_in_place
-
 
 class FusedBottleneck(torch.autograd.Function):
     """``y`` above; a text adapter has no ``mid``, and then no token passes by."""
@@ -84,6 +82,11 @@ class FusedBottleneck(torch.autograd.Function):
             flat.addmm_(d_z, down)
             d_x = torch.add(grad, into_t, alpha=s, out=None if slow_in_place(into_t) else into_t)
         return d_x, d_down, d_mid, d_up, d_weight, d_bias, None, None
+
+
+def slow_in_place(x: torch.Tensor) -> bool:
+    """Tell whether elementwise work on ``x`` takes twice as long in place: bfloat16 on a CPU."""
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu"
 
 
 def gelu_tokens(inner: torch.Tensor, image: bool) -> torch.Tensor:

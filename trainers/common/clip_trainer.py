@@ -22,7 +22,7 @@ from trainers.common.export import FILE_NAME as EXPORT_NAME
 from trainers.common.export import write_adapter
 from trainers.common.precision import get_precision
 from trainers.common.prompts import ClassPrompts, dataset_template, template_prompts
-from trainers.common.provenance import backbone_digest
+from trainers.common.provenance import backbone_digest, other_backbone
 from trainers.common.record import evaluation
 from trainers.common.sampling import sample_classes
 from trainers.common.text_prefix import keep_text_prefix
@@ -125,12 +125,11 @@ class ClipTrainer(TrainerX):
         return {"backbone_sha256": self.backbone_sha256}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        there, here = state.get("backbone_sha256"), self.backbone_sha256
-        if there and here and there != here:
+        if digests := other_backbone(state.get("backbone_sha256"), self.backbone_sha256):
             raise ValueError(
                 f'"{self.cfg.RESUME or self.output_dir}" was trained on other weights so far than backbone '
-                f'"{self.cfg.MODEL.BACKBONE.NAME}" has (SHA-256 {there[:12]}…, not {here[:12]}…); put the '
-                "former back to continue, or choose another output folder"
+                f'"{self.cfg.MODEL.BACKBONE.NAME}" has ({digests}); put the former '
+                "back to continue, or choose another output folder"
             )
 
     def before_train(self) -> None:

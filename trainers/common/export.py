@@ -23,7 +23,7 @@ from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from trainers.common.config import extend_cfg, merge
 from trainers.common.custom_clip import CustomCLIP
-from trainers.common.provenance import backbone_digest
+from trainers.common.provenance import backbone_digest, other_backbone
 from trainers.common.record import config_text
 
 FILE_NAME = "adapter.safetensors"
@@ -199,11 +199,10 @@ def load_adapter(path: Path, backbone: str = "") -> tuple[CustomCLIP, Adapter]:
     cfg = adapter.cfg
     if backbone:
         cfg.MODEL.BACKBONE.NAME = backbone
-    digest = backbone_digest(cfg.MODEL.BACKBONE.NAME)
-    if digest and adapter.backbone_sha256 and digest != adapter.backbone_sha256:
+    if digests := other_backbone(adapter.backbone_sha256, backbone_digest(cfg.MODEL.BACKBONE.NAME)):
         raise ValueError(
-            f'"{path}" was trained on other weights than backbone "{cfg.MODEL.BACKBONE.NAME}" has (SHA-256 '
-            f"{adapter.backbone_sha256[:12]}…, not {digest[:12]}…); name those that it was trained on"
+            f'"{path}" was trained on other weights than backbone "{cfg.MODEL.BACKBONE.NAME}" has '
+            f"({digests}); name those that it was trained on"
         )
     cfg.freeze()
     name = cfg.TRAINER.NAME

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,26 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+@cache
+def _unchanged_digest(path: Path, size: int, changed: int) -> str:
+    """Digest of a file that is read once in a process, as long as its size and time of change stay."""
+    return file_digest(path)
+
+
 def backbone_digest(name: str) -> str | None:
     """SHA-256 of CLIP's weights; None where it is not known. OpenAI's files are checked on reading."""
     if known := re.search(r"[0-9a-f]{64}", clip._MODELS.get(name, "")):
         return known[0]
     path = Path(name).expanduser()
-    return file_digest(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    state = path.stat()
+    return _unchanged_digest(path.absolute(), state.st_size, state.st_mtime_ns)
+
+
+def other_backbone(there: str | None, here: str | None) -> str:
+    """How two digests of a backbone differ; "" where they do not, or one is not known."""
+    return f"SHA-256 {there[:12]}…, not {here[:12]}…" if there and here and there != here else ""
 
 
 def saved_weights(output_dir: str, epoch: int) -> dict[str, str]:

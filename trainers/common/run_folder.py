@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from dassl.utils import load_checkpoint
 from trainers.common.export import FILE_NAME as EXPORT_NAME
 from trainers.common.export import recorded_backbone
-from trainers.common.provenance import backbone_digest, file_digest
+from trainers.common.provenance import backbone_digest, file_digest, other_backbone
 from trainers.common.record import differing_settings, read_record, settings, show_differences
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def is_finished(cfg: CfgNode, args: argparse.Namespace, loaded: dict[str, str]) 
     different = show_differences(cfg, record, differing_settings(cfg, record))
     if record.get("eval_only") != args.eval_only:
         different += f"; eval_only {record.get('eval_only')} != {args.eval_only}"
-    if other_backbone(cfg, record):
+    if on_other_weights(cfg, record):
         different += "; the weights of the backbone"
     if record.get("loaded") != loaded:
         different += "; the evaluated weights"
@@ -74,20 +74,19 @@ def check_model_dir(cfg: CfgNode, args: argparse.Namespace) -> None:
             f"({show_differences(cfg, record, different)}); "
             "give the same KEY VALUE pairs here, or the new values if you mean them"
         )
-    if digests := other_backbone(cfg, record):
+    if digests := on_other_weights(cfg, record):
         text = (
             f'"{args.model_dir}" was trained on other weights than backbone "{cfg.MODEL.BACKBONE.NAME}" has '
-            f"(SHA-256 {digests[0][:12]}…, not {digests[1][:12]}…)"
+            f"({digests})"
         )
         if "MODEL.BACKBONE.NAME" not in said:
             raise ValueError(f"{text}; put the former back, or name those you mean with --backbone")
         logger.warning("%s; they are used because the command line names them", text)
 
 
-def other_backbone(cfg: CfgNode, record: dict[str, Any]) -> tuple[str, str] | None:
-    """Digests of a recorded run's backbone and of the present one where they are known and differ."""
-    there, here = record.get("backbone_sha256"), backbone_digest(cfg.MODEL.BACKBONE.NAME)
-    return (there, here) if there and here and there != here else None
+def on_other_weights(cfg: CfgNode, record: dict[str, Any]) -> str:
+    """How a recorded run's backbone differs from the present one; "" where it does not."""
+    return other_backbone(record.get("backbone_sha256"), backbone_digest(cfg.MODEL.BACKBONE.NAME))
 
 
 def recorded_in_checkpoint(args: argparse.Namespace) -> dict[str, Any] | None:

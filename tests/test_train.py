@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import command_line
 import train
 from tests.conftest import ROOT
 from trainers.common.config import setup_cfg
@@ -429,7 +430,7 @@ def test_training_is_not_continued_on_other_weights(
     training = command(toy_data, tmp_path / "cut", opts)
     with monkeypatch.context() as patched:
         patched.setattr("trainers.heba.HeBA.after_epoch", cut)
-        assert train.main(training) == train.INTERRUPTED
+        assert train.main(training) == command_line.INTERRUPTED
     weights = torch.load(clip, weights_only=True)
     weights["visual.proj"] += 1
     torch.save(weights, clip)

@@ -23,8 +23,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-from command_line import fail, one_line_errors
+from command_line import one_line_errors
 from reporting import compare, family, machine, published, render
+from reporting.command import fail
 from reporting.layout import find_places
 from reporting.tables import Table, make_tables, overviews
 

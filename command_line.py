@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -22,6 +22,7 @@ NO_READER = 141  # as a shell has it for a program that SIGPIPE ended
 
 # What is mostly a setting, a missing file or a full disk, and not a fault of the program.
 USUAL_ERRORS = (ValueError, LookupError, OSError, FloatingPointError, MemoryError, RecursionError)
+STDOUT = "the standard output"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # torch's errors of memory on a GPU, on the CPU and in loader workers are RuntimeErrors.
 OUT_OF_MEMORY = re.compile(
@@ -32,8 +33,28 @@ OUT_OF_MEMORY = re.compile(
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
+class Output:
+    """stdout whose errors name it: those of a write to a full disk or a closed pipe name no file."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with names_file(STDOUT):
+            return self.stream.write(text)
+
+    def flush(self) -> None:
+        with names_file(STDOUT):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
 def run(module: str) -> None:
     """Imports a command's module and exits with the status of its ``main``."""
+    if sys.stdout is not None:
+        sys.stdout = Output(sys.stdout)
     try:
         main = importlib.import_module(module).main
     except KeyboardInterrupt:
@@ -67,10 +88,11 @@ def one_line_errors(again: str = "", memory: str = "") -> Callable[[Callable], C
                 say("; ".join(filter(None, [str(interrupt) or "interrupted", again])))
                 return INTERRUPTED
             except Exception as error:
-                broken = broken_output()
-                if broken is not None and broken.errno == errno.EPIPE:
-                    return NO_READER if again else 0
-                line = f"the standard output: {broken}" if broken else describe(error, memory)
+                if isinstance(error, OSError) and error.filename == STDOUT:
+                    drop_output()
+                    if error.errno == errno.EPIPE:
+                        return NO_READER if again else 0
+                line = describe(error, memory)
                 if os.environ.get("HEBA_TRACEBACK") or not line:
                     raise
                 say(f"error: {line} (HEBA_TRACEBACK=1 shows where)")
@@ -97,14 +119,9 @@ def say(text: str) -> None:
         sys.stderr.flush()
 
 
-def broken_output() -> OSError | None:
-    """The error of stdout where it cannot be written any more; it swallows everything from then on."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return error
-    return None
+def drop_output() -> None:
+    """Sends what is still in stdout's buffer nowhere: Python would fail to write it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def describe(error: Exception, memory: str = "") -> str:
@@ -119,7 +136,7 @@ def describe(error: Exception, memory: str = "") -> str:
         text += ": make room, or write elsewhere"
     if isinstance(error, RecursionError):
         text += ": is a file nested thousands of levels deep?"
-    if isinstance(error, FloatingPointError):
+    if text == "Loss is infinite or NaN!":  # Dassl's words
         text += " Lower OPTIM.LR, or compute in PREC bf16 or fp32"
     return text
 
@@ -154,13 +171,13 @@ def fail(message: str) -> int:
 
 
 @contextlib.contextmanager
-def names_folder(folder: str) -> Iterator[None]:
-    """Gives an error of a full disk the folder that was written to, where it names no file."""
+def names_file(path: str) -> Iterator[None]:
+    """Gives an error of a write what was written to; the system names it only where a file is opened."""
     try:
         yield
     except OSError as error:
-        if error.errno in FULL and error.filename is None:
-            error.filename = folder
+        if error.errno in (*FULL, errno.EPIPE, errno.EIO) and error.filename is None:
+            error.filename = path
         raise
 
 

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from command_line import fail, interrupting_signals, names_folder, one_line_errors
+from command_line import fail, interrupting_signals, names_file, one_line_errors
 from trainers.common.process import set_up_process
 
 MEMORY = (
@@ -83,20 +83,28 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
     from trainers.common.config import setup_cfg
     from trainers.common.phases import Phases
     from trainers.common.record import write_record
-    from trainers.common.run_folder import alone_in, is_finished, last_epoch, loaded_files, saved_traceback
+    from trainers.common.run_folder import (
+        alone_in,
+        is_finished,
+        last_epoch,
+        loaded_files,
+        saved_traceback,
+        settle_precision,
+    )
 
     cfg = setup_cfg(args)
     folder = Path(cfg.OUTPUT_DIR)
-    with names_folder(cfg.OUTPUT_DIR), alone_in(folder), saved_traceback(folder, (Exception,)):
+    with names_file(cfg.OUTPUT_DIR), alone_in(folder), saved_traceback(folder, (Exception,)):
         if args.load_epoch == "last":
             args.load_epoch = last_epoch(args.model_dir)
+        notes = settle_precision(cfg, args)
         loaded = loaded_files(args)
         if not args.no_train and is_finished(cfg, args, loaded):
             print(f"Finished already: {folder / 'results.json'} (delete the folder to run again)")
             return
         phases = Phases()
         with phases.phase("build"):
-            trainer = build(cfg, args)
+            trainer = build(cfg, args, notes)
         if args.no_train:
             return
         trainer.test = phases.of("test", trainer.test)
@@ -114,8 +122,8 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
         del trainer.test
 
 
-def build(cfg: Any, args: argparse.Namespace) -> Any:
-    """Seeds, opens the log, builds the trainer, and loads the weights to evaluate."""
+def build(cfg: Any, args: argparse.Namespace, notes: list[tuple[int, str]]) -> Any:
+    """Seeds, opens the log, writes ``notes`` to it, builds the trainer, and loads the weights to evaluate."""
     from dassl.engine import build_trainer
     from dassl.utils import collect_env_info, set_random_seed, setup_logger
     from trainers.common.run_folder import check_model_dir
@@ -129,6 +137,8 @@ def build(cfg: Any, args: argparse.Namespace) -> Any:
     if args.eval_only and args.model_dir:
         check_model_dir(cfg, args)
     print_args(args, cfg)
+    for level, text in notes:
+        logging.getLogger(__name__).log(level, text)
     print(f"Collecting env info ...\n** System info **\n{collect_env_info()}\n")
     trainer = build_trainer(cfg)
     if args.eval_only:

@@ -31,7 +31,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from command_line import names_folder, one_line_errors
+from command_line import names_file, one_line_errors
 from demo import world
 from demo.render import SIDE, STYLES, render
 
@@ -209,10 +209,10 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0 done, 2 a mistake or a full disk, 130 interrupted."""
     args = parse_args(argv)
     if args.contact_sheet:
-        with names_folder(str(args.contact_sheet)):
+        with names_file(str(args.contact_sheet)):
             contact_sheet().save(args.contact_sheet)
         return 0
     for stem in args.data_sets or DATA_SETS:
-        with names_folder(str(args.root)):
+        with names_file(str(args.root)):
             print(make(stem, DATA_SETS[stem], args.root.expanduser()))
     return 0

@@ -59,7 +59,7 @@ class _Tee:
         with contextlib.suppress(OSError):  # a console without a descriptor
             os.dup2(null.fileno(), self.console.fileno())
         self.console = null
-        print(f'warning: the standard output cannot be written ({error}): see "{self.path}"', file=sys.stderr)
+        print(f'warning: stdout cannot be written ({error.strerror}); see "{self.path}"', file=sys.stderr)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.console, name)

@@ -150,7 +150,10 @@ def draw_demo(root: Path) -> None:
         ValueError: that failed; it has said why.
     """
     command = [sys.executable, str(ROOT / "demo" / "make_data.py"), "--root", str(root), "demo"]
-    if subprocess.run(command).returncode:
+    status = subprocess.run(command).returncode
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    if status:
         raise ValueError(f"the demo's pictures could not be drawn: {shlex.join(command)}")
 
 

@@ -213,7 +213,7 @@ def _quick_gelu_in_metadata(metadata: Mapping[str, str], path: Path) -> bool | N
         return None
     try:
         value = json.loads(metadata["quick_gelu"].lower())
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         value = None
     if not isinstance(value, bool):
         raise ValueError(

@@ -165,7 +165,7 @@ def read_split(
         if "note" in split and warning:
             logger.warning(warning)
         return split_images(split, image_dir)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f'"{path}" is not a split file (a JSON object of train, val and test lists of '
             f"[path, label, class name]): {error!r}; fetch it again"

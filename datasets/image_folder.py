@@ -283,7 +283,7 @@ def read_names(root: Path, folders: set[str]) -> dict[str, str]:
             given = dict(line.split(maxsplit=1) for line in read_lines(path))
         if not all(isinstance(name, str) and name.strip() for name in given.values()):
             raise ValueError("a name is no text")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f'"{path}" does not give a class name for each folder ({error}); lines of classnames.txt are '
             "<folder> <class name>, classnames.json is {folder: class name}"

@@ -144,7 +144,7 @@ def accuracies(task: Task) -> str:
         try:
             record = json.loads((run.folder / "results.json").read_text("utf-8"))
             found.append(f"{record['subsample_classes']} {record['accuracy']:.2f}")
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     return ", ".join(found) or "no accuracy"
 
@@ -157,7 +157,7 @@ def progress(task: Task) -> str:
             try:
                 row = json.loads(last)
                 return f"epoch {row['epoch']}" + (f" loss {row['loss']:.3f}" if row.get("loss") else "")
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
     return ""
 

@@ -62,5 +62,5 @@ def saved_weights(model_dir: Path) -> dict[str, str] | None:
     """What a training run says of the weights that it left; None if it is not finished."""
     try:
         return json.loads((model_dir / "results.json").read_text("utf-8")).get("saved")
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

@@ -122,7 +122,7 @@ def read_split(path: Path) -> dict[str, list[tuple[str, str]]]:
         return {
             name: [(str(image), str(classname)) for image, _, classname in content[name]] for name in SPLITS
         }
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise ValueError(f"{path.name} is not a split file: {type(error).__name__} {error}") from error
 
 

@@ -217,7 +217,7 @@ def _quick_gelu_in_metadata(metadata: Mapping[str, str], path: Path) -> bool | N
         value = None
     if not isinstance(value, bool):
         raise ValueError(
-            f'{path}: metadata quick_gelu is "{metadata["quick_gelu"]}": write "true" or "false"'
+            f'{path}: metadata quick_gelu is "{metadata["quick_gelu"][:80]}": write "true" or "false"'
         )
     return value
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from command_line import INTERRUPTED, STOP_SIGNALS, interrupting_signals
+from command_line import INTERRUPTED, STOP_SIGNALS, interrupting_signals, names_file
 from runner.jobs import Job
 
 logger = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class Scheduler:
 def start(command: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen:
     """Starts a command in a process group of its own; everything it says is added to ``log``."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
+    with names_file(str(log)), log.open("a", encoding="utf-8") as file:
         file.write(f"\n$ {shlex.join(command)}\n")
         file.flush()
         return subprocess.Popen(

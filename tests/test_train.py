@@ -1,5 +1,6 @@
 """Whole runs of train.py on a toy data set: what a run leaves, resuming, evaluating, and users' mistakes."""
 
+import errno
 import gc
 import json
 import multiprocessing
@@ -369,6 +370,32 @@ def test_a_folder_that_holds_nothing_to_resume_is_refused(
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 2
     assert "holds no checkpoint" in done.stderr
+
+
+def test_a_full_disk_and_too_little_memory_are_one_line(
+    toy_data: Path,
+    toy_flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    lacking = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+    for error, said in (
+        (full, f"error: [Errno 28] No space left on device: '{tmp_path}': make room, or write elsewhere"),
+        (lacking, "error: out of memory (can't allocate memory: you tried to allocate"),
+    ):
+        monkeypatch.setattr("trainers.common.run_folder.loaded_files", lambda args, error=error: throw(error))
+        assert train.main(command(toy_data, tmp_path, toy_flags)) == 2
+        line = capsys.readouterr().err.strip()
+        assert line.startswith(said)
+        assert "\n" not in line
+        assert "Traceback" in (tmp_path / "traceback.txt").read_text()
+    assert "lower DATALOADER.TRAIN_X.BATCH_SIZE" in line
+
+
+def throw(error: Exception) -> None:
+    raise error
 
 
 def test_an_output_folder_that_cannot_be_made_is_named(

@@ -108,18 +108,20 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
         if args.no_train:
             return
         trainer.test = phases.of("test", trainer.test)
-        if args.eval_only:
-            trainer.test()
-        else:
-            start = time.time()
-            phases.of("train", trainer.train)()
-            # a run that was cut and resumed counts its time from its first start
-            phases.found["train"]["seconds_before"] = max(0.0, start - trainer.time_start)
-            phases.found["train"]["start_epoch"] = trainer.start_epoch
-        command = shlex.join(["python", "train.py", *argv])
-        write_record(cfg, args, trainer, loaded=loaded, phases=phases.found, command=command)
-        # The circle would leave the loaders' workers to the garbage collector, which waits 5 s for each.
-        del trainer.test
+        try:
+            if args.eval_only:
+                trainer.test()
+            else:
+                start = time.time()
+                phases.of("train", trainer.train)()
+                # a run that was cut and resumed counts its time from its first start
+                phases.found["train"]["seconds_before"] = max(0.0, start - trainer.time_start)
+                phases.found["train"]["start_epoch"] = trainer.start_epoch
+            command = shlex.join(["python", "train.py", *argv])
+            write_record(cfg, args, trainer, loaded=loaded, phases=phases.found, command=command)
+        finally:
+            # The circle would leave the loaders' workers to the garbage collector, which waits 5 s for each.
+            del trainer.test
 
 
 def build(cfg: Any, args: argparse.Namespace, notes: list[tuple[int, str]]) -> Any:

@@ -216,8 +216,14 @@ def test_a_signal_ends_the_epoch_and_the_run_goes_on_from_it(
     assert (tmp_path / "resume.pth.tar").exists() == (epoch < 4)
     torch.rand(7)
     again = toy_trainer(whole, tmp_path, *opts)
+    ended, after_epoch = [], again.after_epoch
+    again.after_epoch = lambda: (ended.append(again.epoch), after_epoch())
     again.train()
     assert again.start_epoch == epoch
+    done = epoch - (
+        place in ("epoch 1 batch 0", "epoch 1 batch 2")
+    )  # the file was written before after_epoch
+    assert ended == list(range(done, 4))
     assert_ends_like(whole / kind, tmp_path)
 
 

@@ -529,11 +529,18 @@ def cut(_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_loader_workers_end_with_their_run(toy_data: Path, toy_flags: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", [0, 130])
+def test_loader_workers_end_with_their_run(
+    toy_data: Path, toy_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
     opts = [*toy_flags, "OPTIM.MAX_EPOCH", "1", "DATALOADER.NUM_WORKERS", "1"]
+    if status:
+        monkeypatch.setattr(
+            "trainers.heba.HeBA.before_epoch", lambda self: os.kill(os.getpid(), signal.SIGTERM)
+        )
     gc.disable()
     try:
-        assert train.main(command(toy_data, tmp_path, opts)) == 0
+        assert train.main(command(toy_data, tmp_path, opts)) == status
         assert not multiprocessing.active_children()
     finally:
         gc.enable()

@@ -154,11 +154,14 @@ class TrainerBase:
             self.after_epoch()
         with stop_request() as stop:
             self._run_epochs(stop)
+        if stop.reason:
+            self.close_writer()
+            raise KeyboardInterrupt(self._stopped(stop))
         self.after_train()
         resume.remove(self.output_dir)
 
     def _run_epochs(self, stop: StopRequest) -> None:
-        """The epochs, each followed by what has to be kept of it."""
+        """The epochs, each followed by what has to be kept of it, until the last or until ``stop``."""
         set_data_epoch = getattr(getattr(self, "dm", None), "set_epoch", None)
         written = time.monotonic()
         for epoch in range(self.start_epoch, self.max_epoch):
@@ -175,13 +178,13 @@ class TrainerBase:
                 self.save_resume()
                 written = time.monotonic()
             if resumable and stop.reason:
-                raise KeyboardInterrupt(self._stopped(stop))
+                return
             self.after_epoch()
             if stop.reason:  # it came during after_epoch, or nothing but checkpoints is kept of this epoch
                 self._after_epoch_done = True
                 if resumable:
                     self.save_resume()
-                raise KeyboardInterrupt(self._stopped(stop))
+                return
 
     def _stopped(self, stop: StopRequest) -> str:
         """What a run that a signal ended after an epoch says."""

@@ -205,11 +205,7 @@ def zero_shot_model(backbone: str, quick_gelu: bool | None) -> tuple[CustomCLIP,
     if quick_gelu is not None:
         flags += ["MODEL.BACKBONE.QUICK_GELU", str(quick_gelu)]
     cfg = setup_cfg(train.parse_args(flags))
-    method = TRAINER_REGISTRY.get(ZERO_SHOT)
-    trainer = method.__new__(method)  # no data, no loaders
-    trainer.cfg = cfg
-    trainer.check_cfg(cfg)
-    return trainer.build_clip([[""]]), cfg
+    return TRAINER_REGISTRY.get(ZERO_SHOT).without_data(cfg).build_clip([[""]]), cfg
 
 
 def find_pictures(words: Sequence[str]) -> list[str]:

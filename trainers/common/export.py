@@ -25,7 +25,7 @@ from dassl.engine import TRAINER_REGISTRY
 from trainers.common.config import extend_cfg, merge
 from trainers.common.custom_clip import CustomCLIP
 from trainers.common.precision import device_of, is_emulated
-from trainers.common.provenance import backbone_digest, other_backbone
+from trainers.common.provenance import backbone_digest, describe_mismatch, prompts_digest
 from trainers.common.record import config_text
 
 logger = logging.getLogger(__name__)
@@ -87,6 +87,7 @@ def write_adapter(
         "config": config_text(cfg),
         "classnames": json.dumps(classnames),
         "prompts": json.dumps(prompts),
+        "prompts_sha256": prompts_digest(prompts),
     }
     # safetensors takes neither strided nor shared memory
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -162,17 +163,19 @@ def check_types(content: dict[str, Any], metadata: dict[str, str]) -> None:
         raise ValueError("prompts is no list of texts for each class")
     if type(content["epoch"]) is not int:
         raise ValueError("epoch is no number")
+    if metadata.get("prompts_sha256", prompts_digest(prompts)) != prompts_digest(prompts):
+        raise ValueError("the prompts have another digest than prompts_sha256 says")
     if missing := [key for key in ("trainer", "backbone", "dataset") if not metadata.get(key)]:
         raise ValueError(f"no {missing[0]}")
 
 
-def recorded_backbone(path: Path) -> str | None:
-    """Digest of the backbone in such a file's metadata; None if there is no file or it does not tell."""
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of such a file, without its weights; empty if it is missing or cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("backbone_sha256") or None
+            return file.metadata() or {}
     except (OSError, SafetensorError):
-        return None
+        return {}
 
 
 def only_known(settings: CfgNode, known: CfgNode) -> CfgNode:
@@ -210,7 +213,7 @@ def load_adapter(path: Path, backbone: str = "") -> tuple[CustomCLIP, Adapter]:
     cfg = adapter.cfg
     if backbone:
         cfg.MODEL.BACKBONE.NAME = backbone
-    if digests := other_backbone(adapter.backbone_sha256, backbone_digest(cfg.MODEL.BACKBONE.NAME)):
+    if digests := describe_mismatch(adapter.backbone_sha256, backbone_digest(cfg.MODEL.BACKBONE.NAME)):
         raise ValueError(
             f'"{path}" was trained on other weights than backbone "{cfg.MODEL.BACKBONE.NAME}" has '
             f"({digests}); name those that it was trained on"
@@ -227,10 +230,7 @@ def load_adapter(path: Path, backbone: str = "") -> tuple[CustomCLIP, Adapter]:
         )
         options.PREC = "fp32"
     cfg.freeze()
-    trainer = method.__new__(method)  # no data, no loaders, no optimiser
-    trainer.cfg = cfg
-    trainer.check_cfg(cfg)
-    model = trainer.build_clip(adapter.prompts).eval()
+    model = method.without_data(cfg).build_clip(adapter.prompts).eval()
     if model.adapter_learner is None:
         raise ValueError(f'"{path}" is of trainer "{name}", which has no adapters')
     load_strictly(model.adapter_learner, adapter.tensors, path)

@@ -19,6 +19,8 @@ from trainers.common.provenance import (
     describe_data,
     describe_machine,
     describe_weights,
+    exported_adapters,
+    prompts_digest,
     saved_weights,
 )
 
@@ -126,11 +128,13 @@ def write_record(
     """
     epochs = args.load_epoch if args.eval_only else cfg.OPTIM.MAX_EPOCH
     saved = {} if args.eval_only else saved_weights(cfg.OUTPUT_DIR, cfg.OPTIM.MAX_EPOCH)
+    exported = {} if args.eval_only else exported_adapters(cfg.OUTPUT_DIR)
     how = {
         "eval_only": args.eval_only,
         "model_dir": args.model_dir,
         "loaded": loaded,
         "saved": saved,
+        "exported": exported,
         "epochs": epochs,
         "seconds": sum(phase["seconds"] for name, phase in phases.items() if name != "build"),
         "phases": phases,
@@ -216,6 +220,7 @@ def describe_run(cfg: CfgNode, trainer: Any) -> dict[str, Any]:
         "trainable_parameters": trainable_parameters(trainer),
         **describe_weights(cfg),
         "data": describe_data(trainer.dm.dataset, cfg.DATASET.ROOT),
+        "prompts_sha256": prompts_digest(trainer.texts) if hasattr(trainer, "texts") else None,
         "config_digest": config_digest(cfg),
         "config": settings(cfg),
         **describe_code(),

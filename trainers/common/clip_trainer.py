@@ -21,7 +21,7 @@ from trainers.common.custom_clip import CustomCLIP, load_clip
 from trainers.common.export import FILE_NAME as EXPORT_NAME
 from trainers.common.export import write_adapter
 from trainers.common.precision import get_precision
-from trainers.common.prompts import ClassPrompts, dataset_template, template_prompts
+from trainers.common.prompts import ClassPrompts, check_distinct, dataset_template, template_prompts
 from trainers.common.provenance import backbone_digest, other_backbone
 from trainers.common.record import evaluation
 from trainers.common.sampling import sample_classes
@@ -82,7 +82,9 @@ class ClipTrainer(TrainerX):
         raise NotImplementedError
 
     def build_model(self) -> None:
-        self.assemble(self.build_clip(self.class_prompts(self.dm.dataset.classnames)))
+        model = self.build_clip(self.class_prompts(self.dm.dataset.classnames))
+        check_distinct(model.prompts, self.dm.dataset.classnames, self.cfg.DATASET)
+        self.assemble(model)
 
     def assemble(self, model: CustomCLIP) -> None:
         """Puts the model on its device and gives it an optimiser."""

@@ -31,9 +31,9 @@ SPELLINGS = {
     "kindergarden": "kindergarten",  # SUN397
     "procenium": "proscenium",  # SUN397
 }
-# CuPL's words for classes that the loaders call otherwise. CuPL took its names from CLIP's data/prompts.md, whose
-# classes stand in the order of the data set's own folders (Caltech101) or labels (OxfordFlowers): the same place
-# in the list is the same class.
+# CuPL's words for classes that the loaders call otherwise. CuPL took its names from CLIP's data/prompts.md,
+# whose classes stand in the order of the data set's own folders (Caltech101) or labels (OxfordFlowers): the
+# same place in the list is the same class.
 RENAMINGS = {
     "caltech101": {
         # The folder Faces; "centered face" is Faces_easy, which CoOp leaves out. (LwEIB's sentences of face

@@ -39,6 +39,7 @@ from trainers.common.custom_clip import CustomCLIP
 from trainers.common.export import FILE_NAME, load_adapter
 from trainers.common.precision import device_of
 from trainers.common.process import set_up_process
+from trainers.common.prompts import check_distinct
 
 SOME_UNREADABLE = 1
 BATCH = 64  # pictures in one pass of the image encoder
@@ -105,6 +106,7 @@ class Predictor:
             self.model.prompts = self.model.prompts.for_classes(
                 self.classes, template, default=kind.template(cfg)
             )
+            check_distinct(self.model.prompts, self.classes)
         self.cfg = cfg.clone()
         if upright is not None:
             self.cfg.defrost()

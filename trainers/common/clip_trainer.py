@@ -21,7 +21,7 @@ from trainers.common.custom_clip import CustomCLIP, load_clip
 from trainers.common.export import FILE_NAME as EXPORT_NAME
 from trainers.common.export import write_adapter
 from trainers.common.precision import Precision, decide, device_of, get_precision
-from trainers.common.prompts import ClassPrompts, dataset_template, template_prompts
+from trainers.common.prompts import ClassPrompts, check_distinct, dataset_template, template_prompts
 from trainers.common.provenance import backbone_digest, describe_data, describe_mismatch, prompts_digest
 from trainers.common.record import evaluation
 from trainers.common.sampling import sample_classes
@@ -89,7 +89,9 @@ class ClipTrainer(TrainerX):
         raise NotImplementedError
 
     def build_model(self) -> None:
-        self.assemble(self.build_clip(self.class_prompts(self.dm.dataset.classnames)))
+        model = self.build_clip(self.class_prompts(self.dm.dataset.classnames))
+        check_distinct(model.prompts, self.dm.dataset.classnames, self.cfg.DATASET)
+        self.assemble(model)
 
     @classmethod
     def without_data(cls, cfg: CfgNode) -> "ClipTrainer":

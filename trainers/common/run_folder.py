@@ -13,7 +13,7 @@ import torch
 import yaml
 from yacs.config import CfgNode
 
-from dassl.data.datasets import build_dataset
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint
 from trainers.common.export import FILE_NAME as EXPORT_NAME
@@ -149,7 +149,7 @@ def different_inputs(cfg: CfgNode, record: dict[str, Any]) -> list[str]:
     """
     method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     try:
-        dataset = build_dataset(cfg)
+        dataset = DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
         data = describe_data(dataset, cfg.DATASET.ROOT)
         prompts = None
         if hasattr(method, "without_data"):
@@ -188,12 +188,18 @@ def check_saved(output: Path, record: dict[str, Any]) -> None:
             )
 
 
-def check_prompts(args: argparse.Namespace, trainer: Any) -> None:
-    """A model is evaluated with the prompts of its training, as far as the classes are the same.
+def check_loaded(args: argparse.Namespace, trainer: Any) -> None:
+    """A model is evaluated with the weights that training left, and with the prompts that its classes had.
 
     Raises:
-        ValueError: a class of the same data set had other prompts, and the command line does not name others.
+        ValueError: a checkpoint has another digest than the record of its training says; or a class of the
+            same data set had other prompts, and the command line does not name others.
     """
+    record = read_record(args.model_dir) or {}
+    saved = record.get("saved", {}) if record.get("epochs") == args.load_epoch else {}
+    for path in evaluated_files(args):
+        if digests := describe_mismatch(saved.get(path.parent.name), file_digest(path)):
+            raise ValueError(f'"{path}" is damaged or replaced since training: {digests}; train again')
     texts = getattr(trainer, "texts", None)
     for path in Path(args.model_dir).glob(f"*/{EXPORT_NAME}") if texts else ():
         metadata, cfg = read_metadata(path), trainer.cfg
@@ -240,10 +246,6 @@ def check_model_dir(cfg: CfgNode, args: argparse.Namespace) -> None:
             f"({show_differences(cfg, record, different)}); "
             "give the same KEY VALUE pairs here, or the new values if you mean them"
         )
-    trained = record.get("saved", {}) if record.get("epochs") == args.load_epoch else {}
-    for path in evaluated_files(args):
-        if digests := describe_mismatch(trained.get(path.parent.name), file_digest(path)):
-            raise ValueError(f'"{path}" is damaged or replaced since training: {digests}; train again')
     if digests := on_other_weights(cfg, record):
         text = (
             f'"{args.model_dir}" was trained on other weights than backbone "{cfg.MODEL.BACKBONE.NAME}" has '

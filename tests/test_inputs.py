@@ -140,7 +140,7 @@ def test_a_checkpoint_that_changed_since_training_is_not_evaluated(
 @pytest.mark.parametrize("left", ["resume file", "checkpoint"])
 @pytest.mark.parametrize(
     ("change", "said"),
-    [(describe_anew, "prompts of the classes"), (split_anew, "training pictures")],
+    [(describe_anew, "prompts"), (split_anew, "training pictures")],
 )
 def test_training_is_not_continued_with_other_prompts_or_pictures(
     change: Callable[[Path], None],
@@ -168,7 +168,7 @@ def test_training_is_not_continued_with_other_prompts_or_pictures(
     change(data)
     capsys.readouterr()
     assert train.main(training(data, output, toy_flags)) == 2
-    assert f'"{output}" was trained so far with other {said}' in capsys.readouterr().err
+    assert f'"{output}" was trained on other {said} so far' in capsys.readouterr().err
 
 
 def test_a_model_is_evaluated_with_the_prompts_of_its_training_unless_others_are_named(

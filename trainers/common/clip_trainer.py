@@ -151,14 +151,14 @@ class ClipTrainer(TrainerX):
         """Refuses to continue with another backbone, other prompts or other training pictures."""
         here, where = self.extra_state(), self.cfg.RESUME or self.output_dir
         for key, what in (
-            ("backbone_sha256", f'weights of backbone "{self.cfg.MODEL.BACKBONE.NAME}"'),
-            ("prompts_sha256", "prompts of the classes"),
-            ("pictures_sha256", "training pictures (a SEED fixes which are drawn)"),
+            ("backbone_sha256", f'weights so far than backbone "{self.cfg.MODEL.BACKBONE.NAME}" has'),
+            ("prompts_sha256", "prompts so far than the classes have now"),
+            ("pictures_sha256", "training pictures so far than the data folder and SEED give now"),
         ):
             if digests := describe_mismatch(state.get(key), here[key]):
                 raise ValueError(
-                    f'"{where}" was trained so far with other {what}: {digests}; put the former back to '
-                    "continue, or choose another output folder"
+                    f'"{where}" was trained on other {what} ({digests}); put the former back to continue, or '
+                    "choose another output folder"
                 )
 
     def before_train(self) -> None:

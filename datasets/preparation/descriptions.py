@@ -3,7 +3,6 @@
 import ast
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from datasets.preparation.errors import Damaged, Unavailable, one_line
 from datasets.preparation.layout import clean, workspace
 from datasets.preparation.sources import CLASSNAMES, File, Source
 from datasets.preparation.transfer import obtain, with_mirror
+from fileio import write_text
 
 logger = logging.getLogger(__name__)
 FOLDER = "descriptions"
@@ -74,9 +74,8 @@ def prepare_descriptions(source: Source, root: Path, *, origin: str = "lweib", m
     file = File(f"{source.config}{suffix}", with_mirror(sources, mirror, f"{FOLDER}/{source.config}{suffix}"))
     with workspace(target.parent) as work:
         try:
-            path, lines = fetch(file, source, origin, work, classes)
-            path.write_text(json.dumps(lines, indent=1, ensure_ascii=False), encoding="utf-8")
-            os.replace(path, target)
+            lines = fetch(file, source, origin, work, classes)
+            write_text(target, json.dumps(lines, indent=1, ensure_ascii=False))
         finally:
             clean(work)
     compared = "" if classes else f"; not compared with the classes, {source.config} is not there yet"
@@ -94,10 +93,8 @@ def is_described(source: Source, root: Path) -> bool:
     return True
 
 
-def fetch(
-    file: File, source: Source, origin: str, work: Path, classes: list[str]
-) -> tuple[Path, dict[str, list[str]]]:
-    """The file from the first source that delivers descriptions of all classes, and what it says.
+def fetch(file: File, source: Source, origin: str, work: Path, classes: list[str]) -> dict[str, list[str]]:
+    """What the file from the first source that delivers descriptions of all classes says.
 
     Raises:
         Unavailable: none does; says why for each.
@@ -109,7 +106,7 @@ def fetch(
             lines = read_python(path) if file.name.endswith(".py") else read_json(path)
             lines = renamed(lines, source, origin)
             require_all(lines, classes, source)
-            return path, lines
+            return lines
         except (Unavailable, ValueError) as error:
             failures.append(f"{address}: {one_line(error)}")
     raise Unavailable(

@@ -3,26 +3,27 @@
 import argparse
 import contextlib
 import logging
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from dassl.utils import load_checkpoint
+from fileio import InUse, exclusive, file_digest, remove_leftovers
+from trainers.common.config import parse_cfg
 from trainers.common.export import FILE_NAME as EXPORT_NAME
 from trainers.common.export import recorded_backbone
-from trainers.common.provenance import backbone_digest, file_digest, other_backbone
+from trainers.common.provenance import backbone_digest, other_backbone
 from trainers.common.record import differing_settings, read_record, settings, show_differences
 
 logger = logging.getLogger(__name__)
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+# What a run writes whole: in its folder, and in those of its models.
+FILES = re.compile(r"results\.json|config\.yaml|adapter\.safetensors|resume\.pth\.tar|metrics\.jsonl")
+CHECKPOINTS = re.compile(r"model\.pth\.tar-(\d+)|model-best\.pth\.tar|checkpoint")
 
 
 def is_finished(cfg: CfgNode, args: argparse.Namespace, loaded: dict[str, str]) -> bool:
@@ -100,8 +101,8 @@ def recorded_in_checkpoint(args: argparse.Namespace) -> dict[str, Any] | None:
         if not text:
             continue
         try:
-            config = settings(CfgNode.load_cfg(text))
-        except (yaml.YAMLError, AssertionError, AttributeError, TypeError, ValueError) as error:
+            config = settings(parse_cfg(text))
+        except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f'the configuration in "{path}" cannot be read; fetch the file again') from error
         return {"config": config, "backbone_sha256": recorded_backbone(path.with_name(EXPORT_NAME))}
     return None
@@ -110,7 +111,8 @@ def recorded_in_checkpoint(args: argparse.Namespace) -> dict[str, Any] | None:
 def last_epoch(model_dir: str) -> int:
     """The last epoch whose weights lie in a finished run's folder."""
     folder = Path(model_dir)
-    epochs = [int(file.name.rsplit("-", 1)[1]) for file in folder.glob("*/model.pth.tar-*")]
+    names = [CHECKPOINTS.fullmatch(file.name) for file in folder.glob("*/model.pth.tar-*")]
+    epochs = [int(name[1]) for name in names if name]
     if (folder / "resume.pth.tar").exists():
         raise ValueError(
             f'training in "{model_dir}" is not finished; run its training command again, it resumes'
@@ -138,30 +140,27 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Keeps a second process out of a run's folder.
 
     Raises:
-        ValueError: there is one already, or the folder cannot be made.
+        ValueError: there is one already, or the folder cannot be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f'--output-dir "{folder}" cannot be made: {error}') from error
-    if fcntl is None:
+    with contextlib.ExitStack() as stack:
+        try:
+            locked = stack.enter_context(exclusive(folder / ".lock"))
+        except InUse as holder:
+            raise ValueError(
+                f'another process is running in "{folder}" ({holder}); wait for it or stop it'
+            ) from None
+        except OSError as error:
+            raise ValueError(f'--output-dir "{folder}" cannot be written: {error}') from error
+        if locked:
+            remove_leftovers(folder, FILES)
+            for entry in folder.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    remove_leftovers(entry, CHECKPOINTS)
         yield
-        return
-    lock = folder / ".lock"
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f'another process is running in "{folder}"; wait for it or stop it') from None
-        except OSError:  # a file system without locks
-            yield
-            return
-        for leftover in folder.glob("**/*.tmp-*"):  # half-written by a process that was killed
-            leftover.unlink()
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import errno
 import os
 import re
 import uuid
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+FULL = (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # None: torch does not tell
 TEMPORARY = re.compile(r"\.(?P<target>.+)\.\d+-[0-9a-f]{12}\.tmp")  # name of an unfinished file
 
 
@@ -50,7 +52,9 @@ def atomic_write(path: str | Path, *, replace: bool = True, sync: bool = True) -
         torchs = "unexpected pos" in reason or "PytorchStreamWriter failed writing" in reason
         if not torchs and not isinstance(error, OSError):
             raise
-        raise OSError(f'cannot write "{path}": disk full? ({reason})') from error
+        if getattr(error, "errno", None) in FULL:
+            reason = f"disk full? ({reason})"
+        raise OSError(f'cannot write "{path}": {reason}') from error
     finally:
         with contextlib.suppress(OSError):
             os.remove(temporary)

@@ -1,6 +1,7 @@
 """Stored few-shot lists: other repositories' pickles are honoured; ours are JSON and checked."""
 
 import json
+import os
 import pickle
 import shutil
 import sys

@@ -54,6 +54,12 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
+def test_a_missing_folder_is_not_called_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r'^cannot write ".*gone/a": .*No such file') as refused:
+        write_text(tmp_path / "gone" / "a", "x")
+    assert "disk full" not in str(refused.value)
+
+
 def test_a_file_that_is_not_to_be_replaced_stays(tmp_path: Path) -> None:
     for text in (b"first", b"second"):
         with atomic_write(tmp_path / "a", replace=False) as file:

@@ -13,13 +13,11 @@ def missing_reason(dataset: str, root: Path) -> str:
         config = dataset_config(dataset)
     except ValueError:
         return "no loader"
-    from yacs.config import CfgNode
-
     from dassl.data.datasets import DATASET_REGISTRY
-    from trainers.common.config import import_all
+    from trainers.common.config import import_all, parse_cfg
 
     import_all("datasets")
-    name = CfgNode.load_cfg(config.read_text("utf-8")).DATASET.NAME
+    name = parse_cfg(config.read_text("utf-8")).DATASET.NAME
     if name not in DATASET_REGISTRY.registered_names():
         return f"no loader {name}"
     folder = getattr(DATASET_REGISTRY.get(name), "dataset_dir", "")

@@ -3,7 +3,6 @@
 import ast
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from datasets.preparation.layout import clean, workspace
 from datasets.preparation.names import by_key, match, published_names
 from datasets.preparation.sources import CLASSNAMES, File, Source
 from datasets.preparation.transfer import obtain, with_mirror
+from fileio import write_text
 
 logger = logging.getLogger(__name__)
 FOLDER = "descriptions"
@@ -75,9 +75,8 @@ def prepare_descriptions(source: Source, root: Path, *, origin: str = "lweib", m
     file = File(f"{source.config}{suffix}", with_mirror(sources, mirror, f"{FOLDER}/{source.config}{suffix}"))
     with workspace(target.parent) as work:
         try:
-            path, lines = fetch(file, source, origin, work, classes)
-            path.write_text(json.dumps(lines, indent=1, ensure_ascii=False), encoding="utf-8")
-            os.replace(path, target)
+            lines = fetch(file, source, origin, work, classes)
+            write_text(target, json.dumps(lines, indent=1, ensure_ascii=False))
         finally:
             clean(work)
     compared = "compared with the published class names" if classes else "not compared with the classes"
@@ -96,10 +95,8 @@ def is_described(source: Source, root: Path) -> bool:
     return True
 
 
-def fetch(
-    file: File, source: Source, origin: str, work: Path, classes: list[str]
-) -> tuple[Path, dict[str, list[str]]]:
-    """The file from the first source that delivers descriptions of all classes, and what it says.
+def fetch(file: File, source: Source, origin: str, work: Path, classes: list[str]) -> dict[str, list[str]]:
+    """What the file from the first source that delivers descriptions of all classes says.
 
     Raises:
         Unavailable: none does; says why for each.
@@ -115,7 +112,7 @@ def fetch(
             continue
         for note in notes:
             logger.info("%s: %s", source.config, note)
-        return path, lines
+        return lines
     raise Unavailable(
         f"descriptions of {source.name} could not be fetched: {'; '.join(failures)}. "
         "docs/DESCRIPTIONS.md says how to make the file by hand"

@@ -6,23 +6,21 @@ digest, the classes and their prompts. Metadata of safetensors are strings: list
 is YAML.
 """
 
-import contextlib
 import json
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
-from trainers.common.config import extend_cfg, merge
+from fileio import atomic_write
+from trainers.common.config import extend_cfg, merge, parse_cfg
 from trainers.common.custom_clip import CustomCLIP
 from trainers.common.precision import device_of, is_emulated
 from trainers.common.provenance import backbone_digest, describe_mismatch, prompts_digest
@@ -91,17 +89,16 @@ def write_adapter(
     }
     # safetensors takes neither strided nor shared memory
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        save_file(plain, temporary, metadata)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise OSError(f'cannot write "{path}": disk full? ({error})') from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    content = memoryview(save(plain, metadata))
+    # save puts the metadata in another order each time: the header, which its length precedes, is made anew,
+    # so that equal runs write equal bytes
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(bytes(content[8:start])) | {"__metadata__": metadata}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors behind it are aligned
+    with atomic_write(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(content[start:])
 
 
 def read_adapter(path: Path) -> Adapter:
@@ -134,15 +131,13 @@ def read_adapter(path: Path) -> Adapter:
         check_types(content, metadata)
         cfg = get_cfg_default()
         extend_cfg(cfg)
-        settings = only_known(CfgNode.load_cfg(metadata["config"]), cfg)
+        settings = only_known(parse_cfg(metadata["config"]), cfg)
     except (
         KeyError,
         ValueError,
         AttributeError,
         TypeError,
         RecursionError,
-        AssertionError,
-        yaml.YAMLError,
     ) as error:
         raise ValueError(f'the metadata of "{path}" are damaged ({error!r}); fetch it again') from error
     merge(cfg, settings, f'"{path}"')

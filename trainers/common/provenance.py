@@ -7,7 +7,6 @@ import platform
 import re
 import subprocess
 from collections.abc import Sequence
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,23 +15,9 @@ import torch
 from yacs.config import CfgNode
 
 from clip import clip
+from fileio import file_digest, unchanged_digest
 
 PACKAGES = ("torch", "torchvision", "numpy", "Pillow", "open_clip_torch")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-@cache
-def _unchanged_digest(path: Path, size: int, changed: int) -> str:
-    """Digest of a file that is read once in a process, as long as its size and time of change stay."""
-    return file_digest(path)
 
 
 def backbone_digest(name: str) -> str | None:
@@ -40,10 +25,7 @@ def backbone_digest(name: str) -> str | None:
     if known := re.search(r"[0-9a-f]{64}", clip._MODELS.get(name, "")):
         return known[0]
     path = Path(name).expanduser()
-    if not path.is_file():
-        return None
-    state = path.stat()
-    return _unchanged_digest(path.absolute(), state.st_size, state.st_mtime_ns)
+    return unchanged_digest(path) if path.is_file() else None
 
 
 def describe_mismatch(there: str | None, here: str | None) -> str:

@@ -6,7 +6,6 @@ Beside it lies ``config.yaml``, the merged configuration. docs/RECORDS.md explai
 import argparse
 import hashlib
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
+from fileio import write_text
 from trainers.common.provenance import (
     describe_code,
     describe_data,
@@ -142,21 +142,8 @@ def write_record(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     folder = Path(cfg.OUTPUT_DIR)
-    write_at_once(folder / "config.yaml", config_text(cfg))
-    write_at_once(folder / "results.json", json_text(describe_run(cfg, trainer) | how) + "\n")
-
-
-def write_at_once(path: Path, text: str) -> None:
-    """Writes a file that appears only when it is whole and on the disk."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(folder / "config.yaml", config_text(cfg))
+    write_text(folder / "results.json", json_text(describe_run(cfg, trainer) | how) + "\n")
 
 
 def json_text(value: Any, depth: int = 2, indent: str = "") -> str:

@@ -4,18 +4,21 @@ import argparse
 import contextlib
 import json
 import logging
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from yacs.config import CfgNode
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint
+from fileio import InUse, exclusive, file_digest, remove_leftovers
+from fileio.unpickle import read_tensors
+from trainers.common.config import parse_cfg
 from trainers.common.export import FILE_NAME as EXPORT_NAME
 from trainers.common.export import read_metadata
 from trainers.common.precision import AUTO, decide, device_of, is_emulated, is_native
@@ -23,7 +26,6 @@ from trainers.common.provenance import (
     backbone_digest,
     describe_data,
     describe_mismatch,
-    file_digest,
     prompts_digest,
 )
 from trainers.common.record import (
@@ -36,10 +38,9 @@ from trainers.common.record import (
 
 logger = logging.getLogger(__name__)
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+# What a run writes whole: in its folder, and in those of its models.
+FILES = re.compile(r"results\.json|config\.yaml|adapter\.safetensors|resume\.pth\.tar|metrics\.jsonl")
+CHECKPOINTS = re.compile(r"model\.pth\.tar-(\d+)|model-best\.pth\.tar|checkpoint")
 
 
 def settle_precision(cfg: CfgNode, args: argparse.Namespace) -> list[tuple[int, str]]:
@@ -96,9 +97,7 @@ def recorded_config(folder: str) -> dict[str, Any]:
             return record["config"]
     for path in [*Path(folder).glob("resume.pth.tar"), *sorted(Path(folder).glob("*/model*.pth.tar*"))]:
         with contextlib.suppress(Exception):
-            # mmap: the weights, hundreds of MB, are not read
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            return settings(CfgNode.load_cfg(content["cfg"]))
+            return settings(parse_cfg(read_tensors(path, mmap=True)["cfg"]))
     return {}
 
 
@@ -272,8 +271,8 @@ def recorded_in_checkpoint(args: argparse.Namespace) -> dict[str, Any] | None:
         if not text:
             continue
         try:
-            config = settings(CfgNode.load_cfg(text))
-        except (yaml.YAMLError, AssertionError, AttributeError, TypeError, ValueError) as error:
+            config = settings(parse_cfg(text))
+        except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f'the configuration in "{path}" cannot be read; fetch the file again') from error
         metadata = read_metadata(path.with_name(EXPORT_NAME))
         return {"config": config, "backbone_sha256": metadata.get("backbone_sha256")}
@@ -283,7 +282,8 @@ def recorded_in_checkpoint(args: argparse.Namespace) -> dict[str, Any] | None:
 def last_epoch(model_dir: str) -> int:
     """The last epoch whose weights lie in a finished run's folder."""
     folder = Path(model_dir)
-    epochs = [int(file.name.rsplit("-", 1)[1]) for file in folder.glob("*/model.pth.tar-*")]
+    names = [CHECKPOINTS.fullmatch(file.name) for file in folder.glob("*/model.pth.tar-*")]
+    epochs = [int(name[1]) for name in names if name]
     if (folder / "resume.pth.tar").exists():
         raise ValueError(
             f'training in "{model_dir}" is not finished; run its training command again, it resumes'
@@ -311,30 +311,27 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Keeps a second process out of a run's folder.
 
     Raises:
-        ValueError: there is one already, or the folder cannot be made.
+        ValueError: there is one already, or the folder cannot be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f'--output-dir "{folder}" cannot be made: {error}') from error
-    if fcntl is None:
+    with contextlib.ExitStack() as stack:
+        try:
+            locked = stack.enter_context(exclusive(folder / ".lock"))
+        except InUse as holder:
+            raise ValueError(
+                f'another process is running in "{folder}" ({holder}); wait for it or stop it'
+            ) from None
+        except OSError as error:
+            raise ValueError(f'--output-dir "{folder}" cannot be written: {error}') from error
+        if locked:
+            remove_leftovers(folder, FILES)
+            for entry in folder.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    remove_leftovers(entry, CHECKPOINTS)
         yield
-        return
-    lock = folder / ".lock"
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f'another process is running in "{folder}"; wait for it or stop it') from None
-        except OSError:  # a file system without locks
-            yield
-            return
-        for leftover in folder.glob("**/*.tmp-*"):  # half-written by a process that was killed
-            leftover.unlink()
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -46,6 +46,7 @@ from trainers.common.custom_clip import CustomCLIP
 from trainers.common.export import FILE_NAME, load_adapter
 from trainers.common.precision import device_of
 from trainers.common.process import set_up_process
+from trainers.common.prompts import check_distinct
 
 SOME_UNREADABLE = 1
 BATCH = 64  # pictures in one pass of the image encoder
@@ -112,6 +113,7 @@ class Predictor:
             self.model.prompts = self.model.prompts.for_classes(
                 self.classes, template, default=kind.template(cfg)
             )
+            check_distinct(self.model.prompts, self.classes)
         self.cfg = cfg.clone()
         if upright is not None:
             self.cfg.defrost()
@@ -212,11 +214,7 @@ def zero_shot_model(backbone: str, quick_gelu: bool | None) -> tuple[CustomCLIP,
     if quick_gelu is not None:
         flags += ["MODEL.BACKBONE.QUICK_GELU", str(quick_gelu)]
     cfg = setup_cfg(train.parse_args(flags))
-    method = TRAINER_REGISTRY.get(ZERO_SHOT)
-    trainer = method.__new__(method)  # no data, no loaders
-    trainer.cfg = cfg
-    trainer.check_cfg(cfg)
-    return trainer.build_clip([[""]]), cfg
+    return TRAINER_REGISTRY.get(ZERO_SHOT).without_data(cfg).build_clip([[""]]), cfg
 
 
 def find_pictures(words: Sequence[str]) -> list[str]:

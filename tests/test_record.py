@@ -14,11 +14,12 @@ import torch
 
 import train
 from dassl.engine import metrics
+from fileio import file_digest, write_text
 from tests.conftest import ROOT, TOY_CLASSES
 from trainers.common.config import setup_cfg
 from trainers.common.phases import Phases
-from trainers.common.provenance import backbone_digest, describe_data, file_digest
-from trainers.common.record import config_digest, evaluation, json_text, read_record, write_at_once
+from trainers.common.provenance import backbone_digest, describe_data
+from trainers.common.record import config_digest, evaluation, json_text, read_record
 
 CONFIGS = ROOT / "configs"
 
@@ -231,5 +232,5 @@ def test_a_file_that_cannot_be_written_whole_does_not_appear(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        write_at_once(tmp_path / "results.json", "{}")
+        write_text(tmp_path / "results.json", "{}")
     assert list(tmp_path.iterdir()) == []

@@ -7,9 +7,10 @@
 
 The first three are the CoOp family's calls and print its lines. The last finds trainers, data sets, shots
 and seeds by itself (base-to-novel, cross-dataset, domain generalisation, few-shot; runs of this repository,
-LwEIB, MMA, CoOp, MaPLe, PromptSRC) and sets published results beside: the number, in brackets by how much
-ours is above it. A run is read from its results.json if there is one, else from its log. What is not counted
-is named, with the reason.
+LwEIB, MMA, CoOp, MaPLe, PromptSRC, KgCoOp, TCP, DPC, HPT, TextRefiner, CLAP) and sets published results
+beside: the number, in brackets by how much ours is above it. A run is read from its results.json if there is
+one, else from its log, and counts for the data set, seed and classes that this names. What is not counted is
+named, with the reason.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import sys
 from pathlib import Path
 
 from reporting import compare, family, machine, published, render
-from reporting.command import fail, run, say
+from reporting.command import fail, print_lines, run
 from reporting.layout import find_places
 from reporting.tables import Table, make_tables, overviews
 from reporting.text import visible
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.format != "text":
             return fail(f"--format {args.format} is for tables; give a folder above those of the seeds")
         show = family.show_experiments if args.multi_exp else family.show_experiment
-        options = (args.keyword, args.test_log, args.ci95, say)
+        options = (args.keyword, args.test_log, args.ci95, print_lines)
         try:
             found = [show(directory, *options) for directory in args.directory]
         except OSError as error:
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         has_result = any(row.cells for table in tables for row in table.rows)
         print_tables(tables, args)
         for folder, why in strays.items():
-            say(f"in no table: {visible(folder)} {why}", file=sys.stderr)
+            print_lines(f"in no table: {visible(folder)} {why}", file=sys.stderr)
     if not has_result:
         where = ", ".join(str(directory) for directory in args.directory)
         return fail(
@@ -87,16 +88,16 @@ def print_tables(tables: list[Table], args: argparse.Namespace) -> None:
     """Prints all tables, then those that compare the methods."""
     tables = tables + overviews(tables, compare.USUAL if args.vs is None else args.vs)
     if args.format == "json":
-        say(machine.to_json(tables, args.vs))
+        print_lines(machine.to_json(tables, args.vs))
     elif args.format == "csv":
-        say(machine.to_csv(tables, args.vs).rstrip("\n"))
+        print_lines(machine.to_csv(tables, args.vs).rstrip("\n"))
         notes = [note for t in tables for note in [*t.notes, *compare.published_notes(t, args.vs)]]
         for note in dict.fromkeys(notes):
-            say(note, file=sys.stderr)
+            print_lines(note, file=sys.stderr)
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         for table in tables:
-            say(render.render(table, args.format, args.vs, args.ci95, args.cost, width))
+            print_lines(render.render(table, args.format, args.vs, args.ci95, args.cost, width))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TextIO
 from reporting.text import visible, visible_lines
 
 
-def say(text: object, file: TextIO | None = None) -> None:
+def print_lines(text: object, file: TextIO | None = None) -> None:
     """Prints lines; control characters in them are written out."""
     print(visible_lines(str(text)), file=file)
 

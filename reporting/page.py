@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from reporting.layout import natural
 from reporting.render import make_grid, title, to_html
 from reporting.tables import Table
 from reporting.text import visible
@@ -95,7 +96,8 @@ def commands(table: Table) -> str:
     """The command of each run, folded away; logs of other code do not tell theirs."""
     blocks = []
     for row in table.rows:
-        for column, seed, run in row.runs:
+        runs = sorted(row.runs, key=lambda found: (table.columns.index(found[0]), natural(found[1])))
+        for column, seed, run in runs:
             told = visible(run.record.get("command") or f"not recorded; see {run.file}")
             head = html.escape(f"{row.name}, {column}, seed {seed}: {run.value:.2f} %")
             blocks.append(f"<p>{head}</p><pre>{html.escape(told)}</pre>")

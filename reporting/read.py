@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reporting.record import checked, percent
+from reporting.record import check, percent
 from reporting.text import read_text, visible
 
 # "Finished" stands in logs of an older Dassl; MaPLe's and PromptSRC's scripts look for it.
@@ -59,7 +59,13 @@ def read_results(path: Path, keyword: str) -> Run:
     run = Run(path.parent, path)
     key = {"error": "error_rate"}.get(keyword, keyword)
     try:
-        content = checked(json.loads(path.read_bytes()))
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "strerror", error)
+        run.why = visible(f"cannot be read ({why})"[:300])
+        return run
+    try:
+        check(content)
         run.is_test = bool(content.get("eval_only"))
         run.dataset, run.classes, run.split, run.trainer, run.backbone, run.model_dir = (
             visible(content.get(name) or "")
@@ -74,12 +80,8 @@ def read_results(path: Path, keyword: str) -> Run:
             run.value, run.record = percent(content[key], key), content
         else:
             run.why = f"no {key!r} in it"
-    except OSError as error:
-        run.why = f"cannot be read ({error.strerror})"
-    except RecursionError:
-        run.why = "cannot be read (nested too deeply)"
     except ValueError as error:
-        run.why = visible(f"cannot be read ({error})")
+        run.why = visible(str(error)[:300])
     return run
 
 

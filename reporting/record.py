@@ -1,22 +1,21 @@
 """Whether a results.json holds what our train.py writes (docs/RECORDS.md): its values by type and range."""
 
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
 LARGEST = 1e18  # bytes, weights, seconds: more is damage, and sums of it overflow
 
 
-def checked(record: Any) -> dict[str, Any]:
-    """Returns the record if all that tables, pictures and the page use of it has the right type.
+def check(record: Any) -> None:
+    """Raises ValueError unless all that tables, pictures and the page use of a record has the right type.
 
     A field that is missing, or null where the program has nothing to say, is no fault.
 
     Raises:
         ValueError: a field has another type or no possible value; the message names it.
     """
-    mapping(record, "the file")
+    mapping(record, "it")
     for name in ("trainer", "dataset", "subsample_classes", "split", "backbone", "model_dir", "command"):
         optional(record, name, text)
     optional(record, "eval_only", boolean)
@@ -31,28 +30,27 @@ def checked(record: Any) -> dict[str, Any]:
             optional(phase, part, amount, f"phases.{name}.")
     for number, found in enumerate(optional(record, "per_class", sequence) or []):
         mapping(found, f"per_class[{number}]")
-        for part, check in (("classname", text), ("correct", whole), ("total", whole)):
-            check(found.get(part), f"per_class[{number}].{part}")
+        for part, wanted in (("classname", text), ("correct", whole), ("total", whole)):
+            wanted(found.get(part), f"per_class[{number}].{part}")
         if not 0 <= found["correct"] <= found["total"]:
             raise ValueError(f"per_class[{number}] has {found['correct']} right answers of {found['total']}")
-    return record
 
 
-def optional(record: dict[str, Any], name: str, check: Callable, where: str = "") -> Any:
-    """The checked value of a field; None if it is missing or null."""
+def optional(record: dict[str, Any], name: str, wanted: Callable, where: str = "") -> Any:
+    """The value of a field if it is as wanted; None if it is missing or null."""
     value = record.get(name)
-    return None if value is None else check(value, where + name)
+    return None if value is None else wanted(value, where + name)
 
 
-def kind(check: Callable[[Any], bool], what: str) -> Callable[[Any, str], Any]:
-    """A function that returns a value for which the check holds, and raises ValueError for all others."""
+def kind(holds: Callable[[Any], bool], what: str) -> Callable[[Any, str], Any]:
+    """A function that returns a value of this kind, and raises ValueError for all others."""
 
-    def checked_kind(value: Any, name: str) -> Any:
-        if not check(value):
+    def wanted(value: Any, name: str) -> Any:
+        if not holds(value):
             raise ValueError(f"{name} is {shown(value)}, not {what}")
         return value
 
-    return checked_kind
+    return wanted
 
 
 def is_number(value: Any, least: float, most: float) -> bool:
@@ -73,7 +71,7 @@ def percent(value: Any, name: str) -> float:
     Raises:
         ValueError: it is no percentage.
     """
-    if not (is_number(value, 0, 100) and math.isfinite(value)):
+    if not is_number(value, 0, 100):
         raise ValueError(f"{name} is {shown(value)}, not a percentage")
     return float(value)
 

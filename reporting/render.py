@@ -43,8 +43,7 @@ def title(table: Table, ci95: bool) -> str:
         over += f", mean ± {'1.96 std / √n' if ci95 else 'population std'} over seeds"
     if table.is_overview:
         return f"{what}, all methods: {over}"
-    shots = "" if key.shots is None else f", {key.shots} shots"
-    return f"{what}: {table.method}{shots}, {visible(key.root)}: {over}"
+    return f"{what}: {table.method}{table.shots}, {visible(key.root)}: {over}"
 
 
 def has_seeds(table: Table) -> bool:

@@ -62,6 +62,12 @@ class Table:
         return f"{self.key.trainer} {self.key.config}".strip()
 
     @property
+    def shots(self) -> str:
+        """`, 16 shots`; nothing for a method that trains nothing, or where each number is a column."""
+        shots, is_untrained = self.key.shots, self.key.trainer in UNTRAINED
+        return "" if shots is None or is_untrained else f", {shots} shot{'s' * (shots != 1)}"
+
+    @property
     def is_comparable(self) -> bool:
         """Whether published numbers are of the same: accuracy after 16 shots (if trained), from ImageNet."""
         key = self.key
@@ -300,7 +306,7 @@ def labels(tables: Sequence[Table]) -> list[str]:
     sources = len({table.key.source for table in tables}) > 1
     return [
         table.method
-        + (f", {table.key.shots} shots" if shots and table.key.shots is not None else "")
+        + (table.shots if shots else "")
         + (f", from {table.key.source}" if sources else "")
         + (f", {visible(table.key.root)}" if roots else "")
         for table in tables

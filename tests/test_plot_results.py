@@ -18,7 +18,7 @@ import plot_results
 from reporting import plots
 from reporting.curves import class_changes, losses
 from reporting.layout import find_places
-from reporting.plots.accuracy import draw_bars, draw_few_shot
+from reporting.plots.accuracy import draw_bars, draw_few_shot, draw_scatter
 from reporting.plots.runs import draw_class_changes, loss_curves
 from reporting.read import Run
 from reporting.tables import make_tables
@@ -79,6 +79,26 @@ def test_bars_have_the_tables_heights_and_differ_in_grey(output):
     greys = {tuple(group[0].get_facecolor()) for group in axes.containers if hasattr(group, "patches")}
     lightness = sorted(0.299 * r + 0.587 * g + 0.114 * b for r, g, b, _ in greys)
     assert min(b - a for a, b in zip(lightness, lightness[1:], strict=False)) > 0.1
+
+
+def test_no_sign_is_cut_by_the_frame(output):
+    axes = draw_scatter([t for t in tables_of(output) if t.key.kind == "base2new"], []).axes[0]
+    low, high = axes.get_xlim()
+    assert axes.get_ylim() == (low, high)
+    points = [point for signs in axes.collections for point in signs.get_offsets().ravel()]
+    assert min(points) - low >= 0.03 * (high - low)
+    assert high - max(points) >= 0.03 * (high - low)
+
+
+def test_one_seed_has_no_error_bar(tmp_path):
+    for half in ("train_base", "test_new"):
+        for dataset, seeds in (("dtd", 1), ("eurosat", 2)):
+            for seed in range(1, seeds + 1):
+                write_results(tmp_path / experiment(half, dataset) / f"seed{seed}", 80.0 + seed)
+    figure = draw_bars(tables_of(tmp_path), [], "HM")
+    bars = next(group for group in figure.axes[0].containers if hasattr(group, "patches"))
+    lines = [line for line in bars.errorbar.lines[2][0].get_segments() if len(line)]
+    assert [line[1][1] - line[0][1] for line in lines] == pytest.approx([1.0])  # eurosat's alone
 
 
 def test_few_shot_curves_have_the_tables_points(output):
@@ -175,6 +195,8 @@ def test_the_page_has_tables_and_exact_commands(report, output):
     assert command.startswith("python train.py --root ")
     assert f"<pre>{html.escape(command)}</pre>" in page
     assert "p y t h o n" not in page
+    heads = re.findall(r"<p>dtd, (\w+), seed (\d)", page[page.index("HeBA base2new") :])
+    assert heads[:4] == [("Base", "1"), ("Base", "2"), ("Novel", "1"), ("Novel", "2")]
     assert str(output) in page
 
 

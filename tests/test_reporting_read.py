@@ -227,14 +227,14 @@ def test_results_json_is_preferred_for_its_precision(tmp_path, capsys):
 DEEP = 100_000
 DAMAGED = {
     "": "cannot be read (Expecting value: line 1 column 1 (char 0))",
-    "[1]": "cannot be read (the file is a list, not an object)",
+    "[1]": "it is a list, not an object",
     "[" * DEEP + "]" * DEEP: "cannot be read (nested too deeply)",
     "{}": "no 'accuracy' in it",
-    '{"accuracy": null}': "cannot be read (accuracy is null, not a percentage)",
-    '{"accuracy": NaN}': "cannot be read (accuracy is NaN, not a percentage)",
-    '{"accuracy": 1' + "0" * 400 + "}": "cannot be read (accuracy is a number beyond 1e18, not a percentage)",
+    '{"accuracy": null}': "accuracy is null, not a percentage",
+    '{"accuracy": NaN}': "accuracy is NaN, not a percentage",
+    '{"accuracy": 1' + "0" * 400 + "}": "accuracy is a number beyond 1e18, not a percentage",
     '{"accuracy": 1' + "0" * 5000 + "}": "cannot be read (",
-    '{"accuracy": 1e400}': "cannot be read (accuracy is Infinity, not a percentage)",
+    '{"accuracy": 1e400}': "accuracy is Infinity, not a percentage",
 }
 WRONG = [
     ("accuracy", "?", 'accuracy is "?", not a percentage'),
@@ -297,7 +297,7 @@ def test_a_broken_results_json_is_named_and_the_log_is_used(seed_folder, capsys,
 @pytest.mark.parametrize(("name", "value", "why"), WRONG)
 def test_a_record_with_a_value_that_no_program_writes_is_passed_by(seed_folder, capsys, name, value, why):
     write_results(seed_folder, 80.0, **{name: value})
-    assert refused(capsys, seed_folder) == f"cannot be read ({why})"
+    assert refused(capsys, seed_folder) == why
 
 
 def test_a_record_in_utf_16_is_read(seed_folder, capsys):

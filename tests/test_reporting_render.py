@@ -160,6 +160,22 @@ def test_the_methods_of_one_data_set_are_one_table_with_spreads_seeds_and_costs(
     assert found["rows"][1]["cells"]["Base"]["seeds"] == ["1", "2", "3"]
 
 
+def test_zero_shot_clip_is_shown_without_shots(tmp_path, capsys):
+    base2new(tmp_path, "dtd", 53.24, 59.90, trainer="ZeroshotCLIP", eval_only=True)
+    for half in ("train_base", "test_new"):
+        for shots in (1, 4):
+            write_results(tmp_path / experiment(half, "dtd", shots=shots) / "seed1", 80)
+    out = parse(capsys, tmp_path, "--vs")
+    assert "Base to novel: ZeroshotCLIP base2new, " + str(tmp_path) in out
+    overview = out[out.index("all methods") :]
+    names = [line.split("  ")[0] for line in overview.splitlines()]
+    assert [name for name in names if "base2new" in name] == [
+        "HeBA base2new, 1 shot",
+        "HeBA base2new, 4 shots",
+        "ZeroshotCLIP base2new",
+    ]
+
+
 def test_markdown(tmp_path, capsys):
     base2new(tmp_path, "eurosat", 85.0, 50.0)
     out = parse(capsys, tmp_path, "--format", "markdown", "--vs", "MaPLe")

@@ -94,7 +94,8 @@ def draw_scatter(tables: Sequence[Table], methods: Sequence[str]) -> Figure:
             )
             number += 1
     low, high = zip(axes.get_xlim(), axes.get_ylim(), strict=True)
-    add_hm_lines(axes, max(min(low), 0), min(max(high), 101))
+    margin = 0.04 * (max(high) - min(low))  # no sign is cut by the frame
+    add_hm_lines(axes, max(min(low) - margin, -1), min(max(high) + margin, 101))
     axes.set_xlabel("Base (%)")
     axes.set_ylabel("Novel (%)")
     axes.set_title("Base to novel; dotted: equal HM")

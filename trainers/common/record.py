@@ -101,7 +101,7 @@ def read_record(output_dir: str) -> dict[str, Any] | None:
     try:
         record = json.loads(path.read_text("utf-8"))
         return record | {"config": dict(record["config"])}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f'"{path}" is not the record of a run ({error!r}); delete it to evaluate again'
         ) from error

@@ -145,6 +145,30 @@ def test_test_images_among_the_training_images_are_warned_of(
     assert '2 of 8 test images are training images too, e.g. "ant/train_0.png"' in caplog.text
 
 
+def test_raw_annotations_are_held_to_the_same_and_nothing_is_stored(tmp_path: Path) -> None:
+    folder = tmp_path / "fgvc_aircraft"
+    (folder / "images").mkdir(parents=True)
+    (folder / "variants.txt").write_text("707-320\nSR-20\nDR-400\n")
+    for part in ("train", "val", "test"):
+        (folder / f"images_variant_{part}.txt").write_text("../../secret 707-320\n1 SR-20\n2 DR-400\n")
+    with pytest.raises(ValueError, match=r"the lists of .*fgvc_aircraft.*train\[0\] .* leads through \.\."):
+        build_dataset(config(tmp_path, "FGVCAircraft", shots=-1))
+    for part in ("train", "val", "test"):
+        (folder / f"images_variant_{part}.txt").write_text("0 707-320\n2 DR-400\n")
+    with pytest.raises(
+        ValueError, match=r'train\[1\] has label 2 \(class "DR-400"\) and nothing has label 1'
+    ):
+        build_dataset(config(tmp_path, "FGVCAircraft", shots=-1))
+    (tmp_path / "eurosat" / "2750" / "River").mkdir(parents=True)
+    for number in range(6):
+        (tmp_path / "eurosat" / "2750" / "River" / f"{number}.jpg").touch()
+    with pytest.raises(
+        ValueError, match='raw annotations of .*eurosat.* all images are of one class, "River"'
+    ):
+        build_dataset(config(tmp_path, "EuroSAT", shots=-1))
+    assert not (tmp_path / "eurosat" / FILE).exists()
+
+
 def test_symbolic_links_lead_where_they_will(tmp_path: Path) -> None:
     root = eurosat(tmp_path, tidy(), paint=True)
     moved = tmp_path / "elsewhere"

@@ -142,7 +142,7 @@ TRAINER:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository into which somebody dropped a trainer file."""
     house = tmp_path_factory.mktemp("house")
-    for room in ("clip", "dassl", "datasets", "trainers", "configs"):
+    for room in ("clip", "dassl", "datasets", "fileio", "trainers", "configs"):
         shutil.copytree(ROOT / room, house / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "train.py", house)
     (house / "trainers" / "oldway.py").write_text(TRAINER)

@@ -92,7 +92,7 @@ for arguments in runs:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository with the trainers dropped in; two of them take the place of ours."""
     house = tmp_path_factory.mktemp("house")
-    for room in ("clip", "dassl", "datasets", "trainers", "configs"):
+    for room in ("clip", "dassl", "datasets", "fileio", "trainers", "configs"):
         shutil.copytree(ROOT / room, house / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "train.py", house)
     for name in ("context_tuning", "image_conditioned", "zsclip"):

@@ -6,7 +6,7 @@ WHITE = 255  # largest value in a picture of 8 bits; Pillow, and so torchvision,
 
 
 def depth_fault(image: Any) -> str:
-    """What is wrong with the values of a Pillow image; empty if they fit. Of one with 8 bits no pixel is read."""
+    """What is wrong with the values of a Pillow image; empty if they fit. With 8 bits no pixel is read."""
     if image.mode.startswith(("I", "F")):  # 16 or 32 bits
         highest = image.getextrema()[1]
         if highest > WHITE or (image.mode == "F" and highest <= 1):

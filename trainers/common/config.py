@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import yaml
 from yacs.config import CfgNode
 
 from clip import clip

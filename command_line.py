@@ -1,6 +1,6 @@
 """How every command starts and ends: usable streams, one line for an error, an exit status, no traceback.
 
-Imports the standard library alone, so that Ctrl-C is answered while torch is still being imported.
+Imports nothing that takes time, so that Ctrl-C is answered while torch is still being imported.
 """
 
 import contextlib
@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, TextIO
+
+from reporting.text import visible
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -157,16 +159,16 @@ def first_sentence(error: Exception) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error; of a loader worker's error, whose message is a traceback, the last line."""
+    """The message of an error without control characters; of a loader worker's traceback the last line."""
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if "Original Traceback" in message:
         message = message.strip().splitlines()[-1].split(": ", 1)[-1]
-    return " ".join(message.split())
+    return visible(" ".join(message.split()))
 
 
 def fail(message: str) -> int:
     """Says what is wrong; returns the exit status."""
-    say(f"error: {message}")
+    say(f"error: {visible(message)}")
     return USAGE_ERROR
 
 

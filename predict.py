@@ -31,7 +31,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from yacs.config import CfgNode
 
 import train
@@ -40,7 +39,8 @@ from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
-from datasets.pictures import depth_fault, picture_suffixes
+from datasets.pictures import picture_suffixes
+from reporting.text import UNSEEN, visible
 from trainers.common.config import ROOT, setup_cfg
 from trainers.common.custom_clip import CustomCLIP
 from trainers.common.export import FILE_NAME, load_adapter
@@ -144,12 +144,9 @@ class Predictor:
         def read(index: int) -> tuple[str, torch.Tensor] | OSError:
             path = str(paths[index])
             try:
-                image = wrapper[index]["img"]
-                with Image.open(path) as opened:
-                    why = depth_fault(opened)  # as training refuses it
+                return path, wrapper[index]["img"]
             except OSError as error:
                 return error
-            return OSError(f'The image "{path}" cannot be used ({why})') if why else (path, image)
 
         predictions = []
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -243,7 +240,7 @@ def find_pictures(words: Sequence[str]) -> list[str]:
 
 
 def show(predictions: Sequence[Prediction], topk: int, style: str) -> None:
-    """Prints the predictions as text, JSON or CSV."""
+    """Prints the predictions as text, JSON or CSV; control characters in names are written out."""
     if style == "json":
         content = [
             {
@@ -253,17 +250,18 @@ def show(predictions: Sequence[Prediction], topk: int, style: str) -> None:
             for found in predictions
         ]
         utf8 = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
-        print(json.dumps(content, indent=1, ensure_ascii=not utf8))
+        text = json.dumps(content, indent=1, ensure_ascii=not utf8)
+        print(UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}" if found[0] != "\n" else "\n", text))
     elif style == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(["path", "rank", "class", "probability"])
         for found in predictions:
             for rank, (name, probability) in enumerate(found.ranked(topk), start=1):
-                writer.writerow([found.path, rank, name, f"{probability:.6f}"])
+                writer.writerow([visible(found.path), rank, visible(name), f"{probability:.6f}"])
     else:
         for found in predictions:
             ranked = ", ".join(f"{name} {100 * probability:.1f}%" for name, probability in found.ranked(topk))
-            print(f"{found.path}: {ranked}")
+            print(visible(f"{found.path}: {ranked}"))
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

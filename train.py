@@ -80,7 +80,7 @@ def print_args(args: argparse.Namespace, cfg: Any) -> None:
 
 def run(args: argparse.Namespace, argv: list[str]) -> None:
     """Builds and runs the trainer; ``results.json`` comes last."""
-    from trainers.common.config import setup_cfg
+    from trainers.common.config import check_named, setup_cfg
     from trainers.common.phases import Phases
     from trainers.common.record import write_record
     from trainers.common.run_folder import (
@@ -93,6 +93,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
     )
 
     cfg = setup_cfg(args)
+    check_named(cfg)
     folder = Path(cfg.OUTPUT_DIR)
     with names_file(cfg.OUTPUT_DIR), alone_in(folder), saved_traceback(folder, (Exception,)):
         if args.load_epoch == "last":

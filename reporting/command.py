@@ -1,9 +1,10 @@
-"""How both commands end."""
+"""What both commands print."""
 
-import sys
+from typing import TextIO
+
+from reporting.text import visible_lines
 
 
-def fail(message: str) -> int:
-    """Says what is wrong; returns the exit status."""
-    print(f"error: {message}", file=sys.stderr)
-    return 2
+def print_lines(text: object, file: TextIO | None = None) -> None:
+    """Prints lines; control characters in them are written out."""
+    print(visible_lines(str(text)), file=file)

@@ -57,6 +57,6 @@ def run_is_finished(run: Run) -> bool:
 def saved_weights(model_dir: Path) -> dict[str, str] | None:
     """What a training run says of the weights that it left; None if it is not finished."""
     try:
-        return json.loads((model_dir / "results.json").read_text("utf-8")).get("saved")
-    except (OSError, ValueError, RecursionError):
+        return json.loads((model_dir / "results.json").read_text("utf-8"))["saved"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import command_line
 import train
 from runner.jobs import Run
 from runner.state import run_is_finished
@@ -162,7 +163,7 @@ def test_training_is_not_continued_with_other_prompts_or_pictures(
     output = tmp_path / "cut"
     with monkeypatch.context() as patched:
         patched.setattr(HeBA, at, save_and_stop)
-        assert train.main(training(data, output, toy_flags)) == train.INTERRUPTED
+        assert train.main(training(data, output, toy_flags)) == command_line.INTERRUPTED
     if left == "checkpoint":
         (output / "resume.pth.tar").unlink(missing_ok=True)
     change(data)

@@ -224,6 +224,13 @@ def test_a_record_keeps_a_class_on_one_line() -> None:
     assert '  {"label": 0},\n  {"label": 1}\n' in text
 
 
+@pytest.mark.parametrize("damaged", ["[1]", "{}", '{"config": 3}', "[" * 100_000])
+def test_what_is_no_record_is_refused_with_the_remedy(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / "results.json").write_text(damaged)
+    with pytest.raises(ValueError, match=r'results.json" is not the record of a run .*; delete it'):
+        read_record(str(tmp_path))
+
+
 def test_a_file_that_cannot_be_written_whole_does_not_appear(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_job_that_takes_long_is_not_expected_to_take_nothing(tmp_path: Path) -
     assert time_left(tasks, 1)[0] > 50
 
 
+@pytest.mark.usefixtures("written_run")
 def test_at_the_end_the_plans_methods_stand_in_one_table(tmp_path: Path) -> None:
     write_protocols(tmp_path, ["caltech101", "dtd"])
     write_results(tmp_path / experiment("train_base", "dtd", config="mine") / "seed1", 1)  # not asked for
@@ -129,6 +130,8 @@ def test_a_dry_run_prints_commands_and_what_is_missing(
         (["cross_dataset", "--source", "demo"], "python demo/make_data.py --root"),
         (["cross_dataset"], "imagenet (no folder"),
         (["base2new", "--datasets", "caltech101", "--shots", "1", "2"], "--shots takes one number"),
+        (["base2new", "--datasets", "caltech101", "--shots", "0"], "--shots 0: give images a class"),
+        (["few_shot", "--datasets", "caltech101", "--shots", "1", "-3"], "--shots -3: give images a class"),
         (["base2new", "--datasets", "caltech101", "--", "OPTIM.LR"], "pairs KEY VALUE"),
         (["base2new", "--datasets", "caltech101", "--trainers", "Typo"], "trainer Typo"),
     ],

@@ -1,6 +1,7 @@
 """Files, images and other small things."""
 
 import contextlib
+import functools
 import glob
 import json
 import os
@@ -108,6 +109,7 @@ def count_num_params(model: nn.Module) -> int:
     return sum(param.numel() for param in model.parameters())
 
 
+@functools.cache  # torch calls pip and others for it: a second, which a process's later runs need not spend
 def collect_env_info() -> str:
     """torch's report on the system, with Pillow's version."""
     from torch.utils.collect_env import get_pretty_env_info

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure() -> None:
-    """Lets the programs under test be interrupted where the tests themselves run in the background or by nohup.
+    """Lets the programs under test be interrupted where the tests themselves run in the background.
 
     A process inherits what its parent ignores, but not its parent's handlers: what the tests start is
     interrupted as usual, while the tests themselves go on ignoring these signals.

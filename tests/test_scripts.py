@@ -1,7 +1,7 @@
 """The family's shell commands, from another working directory, down to the Base / Novel / HM table.
 
-One command starts Python as a user's does. Of the others the scripts' calls of train.py are written down and made
-in the tests' own process.
+One command starts Python as a user's does. The other scripts' calls of train.py are written down and made in
+this process.
 """
 
 import importlib

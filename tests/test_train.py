@@ -135,7 +135,9 @@ def test_a_killed_run_resumes_to_bit_identical_weights(
     trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
 ) -> None:
     arguments = command(toy_data, tmp_path, [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base"])
-    process = subprocess.Popen(subprocess_command(arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        subprocess_command(arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     deadline = time.time() + 120
     while not (tmp_path / "resume.pth.tar").exists():
         assert process.poll() is None, "the run ended before it could be killed"

@@ -37,7 +37,7 @@ from datasets.pictures import depth_fault, picture_suffixes
 from trainers.common.config import ROOT, setup_cfg
 from trainers.common.custom_clip import CustomCLIP
 from trainers.common.export import FILE_NAME, load_adapter
-from trainers.common.precision import get_precision
+from trainers.common.precision import device_of
 from trainers.common.process import set_up_process
 
 SOME_UNREADABLE = 1
@@ -100,7 +100,6 @@ class Predictor:
         else:
             raise ValueError("nothing says which classes there are; give --model-dir, --classes or both")
         kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-        options = kind.node()
         if classes:
             self.classes = list(classes)
             self.model.prompts = self.model.prompts.for_classes(
@@ -111,8 +110,8 @@ class Predictor:
             self.cfg.defrost()
             self.cfg.INPUT.EXIF_TRANSPOSE = upright
         self.transform = build_transform(self.cfg, is_train=False)
-        self.precision = get_precision(self.cfg.TRAINER[options].PREC, f"TRAINER.{options}.PREC")
-        self.device = torch.device("cuda" if torch.cuda.is_available() and self.cfg.USE_CUDA else "cpu")
+        self.device = device_of(self.cfg)
+        self.precision = kind.precision_of(self.cfg)
         self.model.to(self.device).eval()
         self._kept = ExitStack()  # the class features, for the life of this object
         with torch.no_grad(), self.precision.autocast(self.device):

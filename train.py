@@ -74,12 +74,20 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
     from trainers.common.config import setup_cfg
     from trainers.common.phases import Phases
     from trainers.common.record import write_record
-    from trainers.common.run_folder import alone_in, is_finished, last_epoch, loaded_files, saved_traceback
+    from trainers.common.run_folder import (
+        alone_in,
+        is_finished,
+        last_epoch,
+        loaded_files,
+        saved_traceback,
+        settle_precision,
+    )
 
     cfg = setup_cfg(args)
     with alone_in(Path(cfg.OUTPUT_DIR)), saved_traceback(Path(cfg.OUTPUT_DIR), USUAL_ERRORS):
         if args.load_epoch == "last":
             args.load_epoch = last_epoch(args.model_dir)
+        notes = settle_precision(cfg, args)
         loaded = loaded_files(args)
         if not args.no_train and is_finished(cfg, args, loaded):
             print(
@@ -88,7 +96,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
             return
         phases = Phases()
         with phases.phase("build"):
-            trainer = build(cfg, args)
+            trainer = build(cfg, args, notes)
         if args.no_train:
             return
         trainer.test = phases.of("test", trainer.test)
@@ -106,8 +114,8 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
         del trainer.test
 
 
-def build(cfg: Any, args: argparse.Namespace) -> Any:
-    """Seeds, opens the log, builds the trainer, and loads the weights to evaluate."""
+def build(cfg: Any, args: argparse.Namespace, notes: list[tuple[int, str]]) -> Any:
+    """Seeds, opens the log, writes ``notes`` to it, builds the trainer, and loads the weights to evaluate."""
     from dassl.engine import build_trainer
     from dassl.utils import collect_env_info, set_random_seed, setup_logger
     from trainers.common.run_folder import check_model_dir
@@ -121,6 +129,8 @@ def build(cfg: Any, args: argparse.Namespace) -> Any:
     if args.eval_only and args.model_dir:
         check_model_dir(cfg, args)
     print_args(args, cfg)
+    for level, text in notes:
+        logging.getLogger(__name__).log(level, text)
     print(f"Collecting env info ...\n** System info **\n{collect_env_info()}\n")
     trainer = build_trainer(cfg)
     if args.eval_only:
@@ -139,7 +149,7 @@ def one_line(error: Exception) -> str:
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if "Original Traceback" in message:
         message = message.strip().splitlines()[-1].split(": ", 1)[-1]
-    if isinstance(error, FloatingPointError):
+    if message == "Loss is infinite or NaN!":  # Dassl's words
         message += " Lower OPTIM.LR, or compute in PREC bf16 or fp32"
     return " ".join(message.split())
 

@@ -89,10 +89,10 @@ def architecture(state_dict: Mapping[str, Tensor], source: str = "state dict") -
 
 
 def check_tensors(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
-    """Compare names and shapes of a state dict with a model's.
+    """Compare names and shapes of a state dict with a model's, and look for numbers that are none.
 
     Raises:
-        ValueError: names what is missing, unexpected or misshapen.
+        ValueError: names what is missing, unexpected, misshapen, infinite or NaN.
     """
     misshapen = [
         f"{name} {tuple(given[name].shape)} instead of {tuple(wanted[name].shape)}"
@@ -107,6 +107,9 @@ def check_tensors(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], sou
     if any(complaints.values()):
         text = "; ".join(f"{kind}: {_some(names)}" for kind, names in complaints.items() if names)
         raise ValueError(f"{source}: the tensors do not fit the CLIP that their shapes describe; {text}")
+    bad = [name for name, tensor in given.items() if not tensor.isfinite().all()]
+    if bad:
+        raise ValueError(f"{source}: NaN or infinity in {_some(bad)}: fetch or convert the weights again")
 
 
 def check_image(image: Tensor, resolution: int) -> None:

@@ -43,11 +43,14 @@ def is_finished(run: Run) -> bool:
     import train
     from trainers.common.config import setup_cfg
     from trainers.common.record import config_digest, read_record
+    from trainers.common.run_folder import settle_precision
 
     args = train.parse_args(list(run.arguments))
     try:
         record = read_record(str(run.folder))
-        digest = config_digest(setup_cfg(args))
+        cfg = setup_cfg(args)
+        settle_precision(cfg, args)
+        digest = config_digest(cfg)
     except (ValueError, OSError):
         return False
     if record is None or record.get("config_digest") != digest or record.get("eval_only") != args.eval_only:

@@ -29,7 +29,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """Declares CoCoOp's options with the defaults of CoOp's train.py."""
     cfg.TRAINER.COCOOP = CfgNode()
     options = cfg.TRAINER.COCOOP
-    options.PREC = "fp16"  # fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
+    options.PREC = "auto"  # auto, fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
     options.CTX_INIT = ""  # words that the vectors start from, one vector a word: N_CTX is not used then
     options.N_CTX = 16  # number of vectors M where CTX_INIT is empty; they start from N(0, 0.02^2)
 

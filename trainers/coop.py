@@ -20,7 +20,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """Declares CoOp's options with the defaults of its train.py."""
     cfg.TRAINER.COOP = CfgNode()
     options = cfg.TRAINER.COOP
-    options.PREC = "fp16"  # fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
+    options.PREC = "auto"  # auto, fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
     options.CTX_INIT = ""  # words that the vectors start from, one vector a word: N_CTX is not used then
     options.N_CTX = 16  # number of vectors M where CTX_INIT is empty; they start from N(0, 0.02^2)
     options.CSC = False  # each class has vectors of its own; then no other classes can be evaluated

@@ -37,7 +37,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """Declares HeBA's options with the values of the published base2new.yaml."""
     cfg.TRAINER.HeBA = CfgNode()
     options = cfg.TRAINER.HeBA
-    options.PREC = "amp"  # fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
+    options.PREC = "auto"  # auto, fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
     options.TEXT_CTX_INIT = "a photo of a"  # words before the class name
     options.DESCRIPTIONS = ""  # JSON {class: [sentence, …]}; "": <data root>/descriptions/<dataset>.json
     options.TEMPLATES = ()  # if given, these prompts ("a photo of a {}.", …) instead of descriptions

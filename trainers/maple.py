@@ -29,7 +29,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """Declares MaPLe's options with the defaults of its train.py."""
     cfg.TRAINER.MAPLE = CfgNode()
     options = cfg.TRAINER.MAPLE
-    options.PREC = "fp16"  # fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
+    options.PREC = "auto"  # auto, fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
     options.N_CTX = 2  # prompts in each block: the first words of CTX_INIT
     options.CTX_INIT = "a photo of a"  # words before the class name; "": N_CTX random vectors
     options.PROMPT_DEPTH = 9  # J, number of blocks with prompts of their own, the first one included

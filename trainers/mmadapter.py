@@ -25,7 +25,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """Declares MMA's options with the values of the published vit_b16_ep5."""
     cfg.TRAINER.MMADAPTER = CfgNode()
     options = cfg.TRAINER.MMADAPTER
-    options.PREC = "amp"  # fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
+    options.PREC = "auto"  # auto, fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
     options.TEXT_CTX_INIT = "a photo of a"  # words before the class name, whatever the data set
     options.ADAPTER_START = 5  # first adapted block, from 1
     options.ADAPTER_END = 12  # last adapted block; -1: each encoder's last

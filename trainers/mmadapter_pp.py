@@ -28,7 +28,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """Declares MMA++'s options with the values of the published b2n_cupl."""
     cfg.TRAINER.MMADAPTERPP = CfgNode()
     options = cfg.TRAINER.MMADAPTERPP
-    options.PREC = "amp"  # fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
+    options.PREC = "auto"  # auto, fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
     options.TEXT_CTX_INIT = "a photo of a"  # in the published files, but not read there either
     options.INPUT_PROMPTS = (
         "cupl"  # cupl: an LLM's sentences as they are; hc: OpenAI's 80 templates of ImageNet

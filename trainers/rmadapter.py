@@ -39,7 +39,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """Declares the options; (MMA), (PromptSRC): not in the paper's body, taken from work that it follows."""
     cfg.TRAINER.RMADAPTER = CfgNode()
     options = cfg.TRAINER.RMADAPTER
-    options.PREC = "amp"  # fp32, fp16, amp, bf16 (MMA)
+    options.PREC = "auto"  # auto, fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
     options.TEXT_CTX_INIT = "a photo of a"  # words before the class name (MMA)
     options.ADAPTER_START = 5  # first adapted block, from 1 (MMA)
     options.ADAPTER_END = 12  # last adapted block; -1: each encoder's last (MMA)

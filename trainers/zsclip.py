@@ -20,16 +20,19 @@ IMAGENET_TEMPLATES_SELECT = (
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Declares the options of both zero-shot methods."""
-    for name in ("ZeroshotCLIP", "ZeroshotCLIP2"):
-        cfg.TRAINER[name] = CfgNode()
-        cfg.TRAINER[name].PREC = "fp32"  # fp32, fp16, amp, bf16
-        cfg.TRAINER[name].TEMPLATES = ()  # prompts to use instead, e.g. "('a photo of a {}.',)"
+    """Declares the options that both zero-shot methods read."""
+    cfg.TRAINER.ZeroshotCLIP = CfgNode()
+    options = cfg.TRAINER.ZeroshotCLIP
+    options.PREC = "auto"  # auto, fp32, fp16 (CLIP stored in half), amp (float16 autocast), bf16
+    options.TEMPLATES = ()  # prompts to use instead, e.g. "('a photo of a {}.',)"
 
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(ClipTrainer):
     """One template a data set, e.g. "a centered satellite photo of {}." for EuroSAT."""
+
+    options_name = "ZeroshotCLIP"
+    published_precision = "fp16"
 
     def templates(self) -> tuple[str, ...]:
         return (dataset_template(self.cfg),)

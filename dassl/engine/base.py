@@ -8,6 +8,7 @@ from collections import OrderedDict
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -101,6 +102,18 @@ class TrainerBase:
         if bad is not None and bad:
             raise FloatingPointError("Loss is infinite or NaN!")
 
+    def check_weights(self) -> None:
+        """Raises FloatingPointError if a trained weight is not finite; waits for the device once."""
+        for name in self.get_model_names():
+            weights = {k: w for k, w in self._models[name].named_parameters() if w.requires_grad}
+            if weights and not torch.stack([w.detach().isfinite().all() for w in weights.values()]).all():
+                bad = [key for key, weight in weights.items() if not weight.isfinite().all()]
+                raise FloatingPointError(
+                    f"{len(bad)} of {len(weights)} trained weights of {name} are infinite or NaN after epoch "
+                    f"{self.epoch + 1} (the first is {bad[0]}), nothing of it is saved! Lower OPTIM.LR, or "
+                    "compute in PREC bf16 or fp32"
+                )
+
     def model_zero_grad(self, names: str | list[str] | None = None) -> None:
         for name in self.get_model_names(names):
             if self._optims[name] is not None:
@@ -138,6 +151,7 @@ class TrainerBase:
             self.before_epoch()
             self.run_epoch()
             self.check_anomaly()
+            self.check_weights()
             if self.cfg.TRAIN.RESUME and epoch + 1 < self.max_epoch:
                 self.save_resume()
             self.after_epoch()

@@ -47,7 +47,7 @@ class Classification(EvaluatorBase):
         self.reset()
 
     def reset(self) -> None:
-        self._batches: list[tuple[Tensor, Tensor]] = []
+        self._batches: list[tuple[Tensor, Tensor, Tensor]] = []  # predictions, labels, all scores finite
         self._correct = 0
         self._total = 0
         self._y_true: list[int] = []
@@ -70,12 +70,24 @@ class Classification(EvaluatorBase):
             mo: scores (B, C).
             gt: labels (B,).
         """
-        self._batches.append((mo.detach().max(dim=1).indices, gt.detach()))
+        mo = mo.detach()
+        self._batches.append((mo.max(dim=1).indices, gt.detach(), mo.isfinite().all(dim=1)))
 
     def evaluate(self) -> "OrderedDict[str, float]":
-        """Logs the result block and returns ``accuracy``, ``error_rate`` and ``macro_f1`` in percent."""
+        """Logs the result block and returns ``accuracy``, ``error_rate`` and ``macro_f1`` in percent.
+
+        Raises:
+            ValueError: no batch was processed.
+            FloatingPointError: scores are infinite or NaN.
+        """
         if not self._batches:
             raise ValueError("there is nothing to evaluate: no batch was processed; is the split empty?")
+        finite = torch.cat([batch[2] for batch in self._batches])
+        if not finite.all():
+            raise FloatingPointError(
+                f"the scores of {int((~finite).sum())} of {len(finite)} images are infinite or NaN: there "
+                "is no accuracy; evaluate in PREC fp32, or train again with a lower OPTIM.LR"
+            )
         pred = torch.cat([batch[0] for batch in self._batches]).cpu()
         true = torch.cat([batch[1] for batch in self._batches]).cpu()
         self._y_pred, self._y_true = pred.tolist(), true.tolist()

@@ -20,7 +20,7 @@ from trainers.common.compiling import compile_encoders
 from trainers.common.custom_clip import CustomCLIP, load_clip
 from trainers.common.export import FILE_NAME as EXPORT_NAME
 from trainers.common.export import write_adapter
-from trainers.common.precision import get_precision
+from trainers.common.precision import Precision, decide, device_of, get_precision
 from trainers.common.prompts import ClassPrompts, dataset_template, template_prompts
 from trainers.common.provenance import backbone_digest, other_backbone
 from trainers.common.record import evaluation
@@ -47,12 +47,13 @@ class ClipTrainer(TrainerX):
     adapters_name = "adapter_learner"  # folder of the checkpoints
     model_class = CustomCLIP
     options_name = ""  # below TRAINER; "": as the class is called
+    published_precision = "amp"  # what PREC auto is on a GPU
     backbone_sha256: str | None = None
 
     def check_cfg(self, cfg: CfgNode) -> None:
         name = type(self).node()
         self.options = cfg.TRAINER[name]
-        self.precision = get_precision(self.options.PREC, f"TRAINER.{name}.PREC")
+        self.precision = self.precision_of(cfg)
         if cfg.DATALOADER.K_TRANSFORMS != 1 or cfg.INPUT.NO_TRANSFORM:
             raise ValueError(
                 f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS} and INPUT.NO_TRANSFORM "
@@ -63,6 +64,12 @@ class ClipTrainer(TrainerX):
     def node(cls) -> str:
         """The name below TRAINER where the options stand."""
         return cls.options_name or cls.__name__
+
+    @classmethod
+    def precision_of(cls, cfg: CfgNode) -> Precision:
+        """The precision that the method's options ask for, on the run's device."""
+        name = decide(cfg.TRAINER[cls.node()].PREC, cls.published_precision, device_of(cfg))
+        return get_precision(name, f"TRAINER.{cls.node()}.PREC")
 
     @classmethod
     def template(cls, cfg: CfgNode) -> str:

@@ -75,12 +75,13 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.MODEL.COMPILE = False  # both encoders by torch.compile, minutes at the first step; needs torch 2.7
     cfg.MODEL.BACKBONE.QUICK_GELU = None  # True or False where the weights' file does not tell
     # CoOp and MaPLe declare these in their train.py; a published trainer file, dropped into trainers/ or put
-    # in the place of ours, needs them. Our own files declare the same and say what they mean.
+    # in the place of ours, needs them, or our YAML files set them. Our own files say what they mean.
     cfg.TRAINER.COOP = CfgNode(
-        {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "PREC": "fp16", "CLASS_TOKEN_POSITION": "end"}
+        {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "PREC": "auto", "CLASS_TOKEN_POSITION": "end"}
     )
-    cfg.TRAINER.COCOOP = CfgNode({"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"})
-    cfg.TRAINER.MAPLE = CfgNode({"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "fp16", "PROMPT_DEPTH": 9})
+    cfg.TRAINER.COCOOP = CfgNode({"N_CTX": 16, "CTX_INIT": "", "PREC": "auto"})
+    cfg.TRAINER.MAPLE = CfgNode({"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "auto", "PROMPT_DEPTH": 9})
+    cfg.TRAINER.ZeroshotCLIP = CfgNode({"PREC": "auto"})
     import_all("datasets")
     for module in import_all("trainers"):
         if hasattr(module, "extend_cfg"):

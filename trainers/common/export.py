@@ -8,6 +8,7 @@ is YAML.
 
 import contextlib
 import json
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,11 @@ from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from trainers.common.config import extend_cfg, merge
 from trainers.common.custom_clip import CustomCLIP
+from trainers.common.precision import device_of, is_emulated
 from trainers.common.provenance import backbone_digest, other_backbone
 from trainers.common.record import config_text
+
+logger = logging.getLogger(__name__)
 
 FILE_NAME = "adapter.safetensors"
 FORMAT, VERSION = "VLM-HeBA adapter", 1
@@ -65,7 +69,13 @@ def write_adapter(
 
     Raises:
         OSError: the file cannot be written.
+        FloatingPointError: a weight is infinite or NaN.
     """
+    if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise FloatingPointError(
+            f'"{path}" is not written: {len(bad)} of {len(tensors)} weights are infinite or NaN, first '
+            f"{bad[0]}; train again with a lower OPTIM.LR"
+        )
     metadata = {
         "format": FORMAT,
         "format_version": str(VERSION),
@@ -182,8 +192,9 @@ def only_known(settings: CfgNode, known: CfgNode) -> CfgNode:
 def load_adapter(path: Path, backbone: str = "") -> tuple[CustomCLIP, Adapter]:
     """The model that was trained: CLIP with the file's adapters and prompts, on the CPU in evaluation mode.
 
-    Forward passes belong into the precision that it was trained in, ``PREC`` of the method's options:
-    ``get_precision(cfg.TRAINER.HeBA.PREC, "PREC").autocast(device)``.
+    Forward passes belong into the precision that the configuration returned with it names, ``PREC`` of the
+    method's options: ``get_precision(cfg.TRAINER.HeBA.PREC, "PREC").autocast(device)``. That is the one the
+    model was trained in, or fp32 on a CPU that only emulates it.
 
     Args:
         path: the file.
@@ -204,11 +215,18 @@ def load_adapter(path: Path, backbone: str = "") -> tuple[CustomCLIP, Adapter]:
             f'"{path}" was trained on other weights than backbone "{cfg.MODEL.BACKBONE.NAME}" has '
             f"({digests}); name those that it was trained on"
         )
-    cfg.freeze()
     name = cfg.TRAINER.NAME
     method = TRAINER_REGISTRY.get(name) if name in TRAINER_REGISTRY.registered_names() else None
     if not (isinstance(method, type) and issubclass(method, ClipTrainer)):
         raise ValueError(f'"{path}" is of trainer "{name}", which is none here that adapters belong to')
+    options = cfg.TRAINER[method.node()]
+    if is_emulated(options.PREC, device_of(cfg)):
+        logger.warning(
+            '"%s" was trained in %s, which this CPU only emulates: it is evaluated in fp32',
+            *(path, options.PREC),
+        )
+        options.PREC = "fp32"
+    cfg.freeze()
     trainer = method.__new__(method)  # no data, no loaders, no optimiser
     trainer.cfg = cfg
     trainer.check_cfg(cfg)

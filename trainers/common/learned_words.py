@@ -181,6 +181,7 @@ class PromptTrainer(ClipTrainer):
     """
 
     adapters_name = "prompt_learner"
+    published_precision = "fp16"
     all_words = True
 
     def check_cfg(self, cfg: CfgNode) -> None:

@@ -1,9 +1,21 @@
 """What ``TRAINER.<Method>.PREC`` means, in one place."""
 
+import os
+import re
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import nn
+from yacs.config import CfgNode
+
+AUTO = "auto"
+# Flags in Linux's /proc/cpuinfo of x86 CPUs that multiply matrices of a half precision natively.
+NATIVE_FLAGS = {
+    torch.bfloat16: {"avx512_bf16", "amx_bf16"},
+    torch.float16: {"avx512_fp16", "amx_fp16"},
+}
 
 
 @dataclass(frozen=True)
@@ -47,12 +59,52 @@ def get_precision(name: str, key: str) -> Precision:
     """Looks up a precision.
 
     Args:
-        name: fp32, fp16, amp or bf16.
+        name: fp32, fp16, amp or bf16; ``auto`` must have been decided (``decide``).
         key: configuration key it came from, for the message.
 
     Raises:
         ValueError: no such precision.
     """
     if name not in PRECISIONS:
-        raise ValueError(f'{key} is "{name}"; set it to one of {", ".join(PRECISIONS)}')
+        raise ValueError(f'{key} is "{name}"; set it to one of {AUTO}, {", ".join(PRECISIONS)}')
     return PRECISIONS[name]
+
+
+def device_of(cfg: CfgNode) -> torch.device:
+    """The device of a run, chosen as Dassl's trainers choose it."""
+    return torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+
+
+def decide(name: str, published: str, device: torch.device) -> str:
+    """Returns the precision that ``PREC`` stands for: ``auto`` is ``published`` on a GPU, fp32 on a CPU."""
+    if name != AUTO:
+        return name
+    return published if device.type == "cuda" else "fp32"
+
+
+def is_emulated(name: str, device: torch.device) -> bool:
+    """Whether the device is a CPU that has no instructions for this precision's products.
+
+    Such products take 10 to 100 times as long as those of fp32.
+    """
+    compute = PRECISIONS[name].compute if name in PRECISIONS else torch.float32
+    return device.type == "cpu" and compute != torch.float32 and not is_native(compute)
+
+
+def is_native(dtype: torch.dtype) -> bool:
+    """Whether this CPU multiplies matrices of a half precision natively; False where that is not known."""
+    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()  # oneDNN leaves newer instructions alone
+    if not re.search("ALL|DEFAULT|BF16|FP16|AMX|AVX10", allowed):
+        return False
+    return not NATIVE_FLAGS[dtype].isdisjoint(cpu_flags())
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """The flags in Linux's /proc/cpuinfo; none on other systems."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+    except (OSError, ValueError):
+        return frozenset()
+    line = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return frozenset(line[1].split()) if line else frozenset()

@@ -8,14 +8,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from yacs.config import CfgNode
 
+from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint
 from trainers.common.export import FILE_NAME as EXPORT_NAME
 from trainers.common.export import recorded_backbone
+from trainers.common.precision import AUTO, decide, device_of, is_emulated, is_native
 from trainers.common.provenance import backbone_digest, file_digest, other_backbone
-from trainers.common.record import differing_settings, read_record, settings, show_differences
+from trainers.common.record import (
+    differing_settings,
+    other_methods,
+    read_record,
+    settings,
+    show_differences,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +32,66 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+
+def settle_precision(cfg: CfgNode, args: argparse.Namespace) -> list[tuple[int, str]]:
+    """Replaces ``PREC auto`` in ``cfg`` by the precision of this run, so that it is recorded and compared.
+
+    A run that was finished or begun keeps its precision, and a model is evaluated in the one it was trained
+    in; anything else gets what ``decide`` says. On a CPU that only emulates a half precision, evaluation is
+    in fp32 instead, unless the command line names a precision.
+
+    Returns:
+        Levels and texts of what the log must say about it.
+    """
+    others = other_methods(cfg)
+    nodes = [name for name, node in cfg.TRAINER.items() if name not in others and "PREC" in (node or ())]
+    if len(nodes) != 1:  # the trainer's options have another name than the trainer, or there is no PREC
+        return []
+    key, device = f"TRAINER.{nodes[0]}.PREC", device_of(cfg)
+    asked = cfg.TRAINER[nodes[0]].PREC
+    here = recorded_config(cfg.RESUME or cfg.OUTPUT_DIR).get(key)
+    trained = recorded_config(args.model_dir).get(key) if args.eval_only and args.model_dir else None
+    chosen, notes = asked, []
+    if asked == AUTO and (here or trained):
+        chosen = here or trained
+        text = f"{key} auto is {chosen}, as in the run that is {'continued' if here else 'evaluated'}"
+        notes.append((logging.INFO, text))
+    elif asked == AUTO:
+        kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+        chosen = decide(asked, getattr(kind, "published_precision", "fp16"), device)
+        text = f"{key} auto is {chosen} on this {'GPU' if device.type == 'cuda' else 'CPU'}"
+        if device.type == "cpu" and is_native(torch.bfloat16):
+            text += f"; it multiplies bf16 natively: {key} bf16 is the quicker choice at ViT-B/16's size"
+        notes.append((logging.INFO, text))
+    named = asked != AUTO and key in args.opts[::2]
+    if trained and is_emulated(trained, device) and not named and chosen != here:
+        chosen = "fp32"
+        text = f"The model was trained in {trained}, which this CPU only emulates: it is evaluated in fp32"
+        notes = [(logging.INFO, f"{text} ({key} {trained} on the command line evaluates it in {trained})")]
+    if is_emulated(chosen, device):
+        text = f"{key} is {chosen}, which this CPU only emulates, 10 to 100 times as slow as fp32"
+        notes.append((logging.WARNING, f"{text}; set it to auto or fp32 in a new output folder"))
+    cfg.defrost()
+    cfg.TRAINER[nodes[0]].PREC = chosen
+    cfg.freeze()
+    return notes
+
+
+def recorded_config(folder: str) -> dict[str, Any]:
+    """The configuration of the run in a folder, by dotted key; empty where no file there tells it.
+
+    Files that cannot be read tell nothing here: whoever needs their content says what is wrong with them.
+    """
+    with contextlib.suppress(ValueError):
+        if record := read_record(folder):
+            return record["config"]
+    for path in [*Path(folder).glob("resume.pth.tar"), *sorted(Path(folder).glob("*/model*.pth.tar*"))]:
+        with contextlib.suppress(Exception):
+            # mmap: the weights, hundreds of MB, are not read
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            return settings(CfgNode.load_cfg(content["cfg"]))
+    return {}
 
 
 def is_finished(cfg: CfgNode, args: argparse.Namespace, loaded: dict[str, str]) -> bool:
@@ -66,7 +135,9 @@ def check_model_dir(cfg: CfgNode, args: argparse.Namespace) -> None:
     different = [
         key
         for key in differing_settings(cfg, record)
-        if key.startswith(("MODEL.", "TRAINER.")) and key not in said
+        if key.startswith(("MODEL.", "TRAINER."))
+        and key not in said
+        and not (key.endswith(".PREC") and is_emulated(record["config"][key], device_of(cfg)))
     ]
     if different:
         raise ValueError(

@@ -7,9 +7,10 @@
 
 The first three are the CoOp family's calls and print its lines. The last finds trainers, data sets, shots
 and seeds by itself (base-to-novel, cross-dataset, domain generalisation, few-shot; runs of this repository,
-LwEIB, MMA, CoOp, MaPLe, PromptSRC) and sets published results beside: the number, in brackets by how much
-ours is above it. A run is read from its results.json if there is one, else from its log. What is not counted
-is named, with the reason.
+LwEIB, MMA, CoOp, MaPLe, PromptSRC, KgCoOp, TCP, DPC, HPT, TextRefiner, CLAP) and sets published results
+beside: the number, in brackets by how much ours is above it. A run is read from its results.json if there is
+one, else from its log, and counts for the data set, seed and classes that this names. What is not counted is
+named, with the reason.
 """
 
 import argparse
@@ -18,9 +19,10 @@ import sys
 from pathlib import Path
 
 from reporting import compare, family, machine, published, render
-from reporting.command import fail, run
+from reporting.command import fail, print_lines, run
 from reporting.layout import find_places
 from reporting.tables import Table, make_tables, overviews
+from reporting.text import visible
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 
@@ -55,20 +57,24 @@ def main(argv: list[str] | None = None) -> int:
             return fail(f"no such directory: {directory}")
     places, strays = find_places(args.directory)
     # The family's question is about a seed's folder or the one above; ours about whatever lies deeper.
-    deeper = [place for place in places if not {place.folder, place.folder.parent} & set(args.directory)]
+    runs = [place.folder for place in places] + list(strays)
+    deeper = [folder for folder in runs if not {folder, folder.parent} & set(args.directory)]
     if args.multi_exp or not deeper:
         if args.format != "text":
             return fail(f"--format {args.format} is for tables; give a folder above those of the seeds")
         show = family.show_experiments if args.multi_exp else family.show_experiment
-        options = (args.keyword, args.test_log, args.ci95, print)
-        found = [show(directory, *options) for directory in args.directory]
+        options = (args.keyword, args.test_log, args.ci95, print_lines)
+        try:
+            found = [show(directory, *options) for directory in args.directory]
+        except OSError as error:
+            return fail(f"cannot read {error.filename} ({error.strerror})")
         has_result = any(mean is not None for mean in found)
     else:
         tables = make_tables(places, args.keyword, args.ci95)
         has_result = any(row.cells for table in tables for row in table.rows)
         print_tables(tables, args)
-        for folder in strays:
-            print(f"in no table: {folder} is not where the scripts put runs", file=sys.stderr)
+        for folder, why in strays.items():
+            print_lines(f"in no table: {visible(folder)} {why}", file=sys.stderr)
     if not has_result:
         where = ", ".join(str(directory) for directory in args.directory)
         return fail(
@@ -82,16 +88,16 @@ def print_tables(tables: list[Table], args: argparse.Namespace) -> None:
     """Prints all tables, then those that compare the methods."""
     tables = tables + overviews(tables, compare.USUAL if args.vs is None else args.vs)
     if args.format == "json":
-        print(machine.to_json(tables, args.vs))
+        print_lines(machine.to_json(tables, args.vs))
     elif args.format == "csv":
-        print(machine.to_csv(tables, args.vs), end="")
+        print_lines(machine.to_csv(tables, args.vs).rstrip("\n"))
         notes = [note for t in tables for note in [*t.notes, *compare.published_notes(t, args.vs)]]
         for note in dict.fromkeys(notes):
-            print(note, file=sys.stderr)
+            print_lines(note, file=sys.stderr)
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         for table in tables:
-            print(render.render(table, args.format, args.vs, args.ci95, args.cost, width))
+            print_lines(render.render(table, args.format, args.vs, args.ci95, args.cost, width))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 
 from reporting import compare, published
-from reporting.command import fail, run
+from reporting.command import fail, print_lines, run
 from reporting.layout import find_places
 from reporting.page import make_page
 from reporting.tables import make_tables, overviews
+from reporting.text import visible
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,7 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     for directory in args.directory:
         if not directory.is_dir():
             return fail(f"no such directory: {directory}")
-    places, _ = find_places(args.directory)
+    places, strays = find_places(args.directory)
+    for folder, why in strays.items():
+        print_lines(f"in no picture: {visible(folder)} {why}", file=sys.stderr)
     tables = make_tables(places, args.keyword, args.ci95)
     if not any(row.cells for table in tables for row in table.rows):
         where = ", ".join(str(directory) for directory in args.directory)
@@ -67,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         return fail(f"cannot write: {error}")
     for path in written:
-        print(path)
+        print_lines(path)
     return 0
 
 

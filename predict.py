@@ -34,11 +34,13 @@ from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from datasets.pictures import depth_fault, picture_suffixes
+from reporting.text import UNSEEN, visible
 from trainers.common.config import ROOT, setup_cfg
 from trainers.common.custom_clip import CustomCLIP
 from trainers.common.export import FILE_NAME, load_adapter
 from trainers.common.precision import device_of
 from trainers.common.process import set_up_process
+from trainers.common.prompts import check_distinct
 
 SOME_UNREADABLE = 1
 BATCH = 64  # pictures in one pass of the image encoder
@@ -105,6 +107,7 @@ class Predictor:
             self.model.prompts = self.model.prompts.for_classes(
                 self.classes, template, default=kind.template(cfg)
             )
+            check_distinct(self.model.prompts, self.classes)
         self.cfg = cfg.clone()
         if upright is not None:
             self.cfg.defrost()
@@ -205,11 +208,7 @@ def zero_shot_model(backbone: str, quick_gelu: bool | None) -> tuple[CustomCLIP,
     if quick_gelu is not None:
         flags += ["MODEL.BACKBONE.QUICK_GELU", str(quick_gelu)]
     cfg = setup_cfg(train.parse_args(flags))
-    method = TRAINER_REGISTRY.get(ZERO_SHOT)
-    trainer = method.__new__(method)  # no data, no loaders
-    trainer.cfg = cfg
-    trainer.check_cfg(cfg)
-    return trainer.build_clip([[""]]), cfg
+    return TRAINER_REGISTRY.get(ZERO_SHOT).without_data(cfg).build_clip([[""]]), cfg
 
 
 def find_pictures(words: Sequence[str]) -> list[str]:
@@ -238,7 +237,7 @@ def find_pictures(words: Sequence[str]) -> list[str]:
 
 
 def show(predictions: Sequence[Prediction], topk: int, style: str) -> None:
-    """Prints the predictions as text, JSON or CSV."""
+    """Prints the predictions as text, JSON or CSV; control characters in names are written out."""
     if style == "json":
         content = [
             {
@@ -248,17 +247,18 @@ def show(predictions: Sequence[Prediction], topk: int, style: str) -> None:
             for found in predictions
         ]
         utf8 = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
-        print(json.dumps(content, indent=1, ensure_ascii=not utf8))
+        text = json.dumps(content, indent=1, ensure_ascii=not utf8)
+        print(UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}" if found[0] != "\n" else "\n", text))
     elif style == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(["path", "rank", "class", "probability"])
         for found in predictions:
             for rank, (name, probability) in enumerate(found.ranked(topk), start=1):
-                writer.writerow([found.path, rank, name, f"{probability:.6f}"])
+                writer.writerow([visible(found.path), rank, visible(name), f"{probability:.6f}"])
     else:
         for found in predictions:
             ranked = ", ".join(f"{name} {100 * probability:.1f}%" for name, probability in found.ranked(topk))
-            print(f"{found.path}: {ranked}")
+            print(visible(f"{found.path}: {ranked}"))
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -324,10 +324,10 @@ def main(argv: list[str] | None = None) -> int:
     except train.USUAL_ERRORS as error:
         if os.environ.get("HEBA_TRACEBACK"):
             raise
-        print(f"error: {train.one_line(error)} (HEBA_TRACEBACK=1 shows where)", file=sys.stderr)
+        print(f"error: {visible(train.one_line(error))} (HEBA_TRACEBACK=1 shows where)", file=sys.stderr)
         return train.USAGE_ERROR
     for error in unreadable:
-        print(f"error: {train.one_line(error)}", file=sys.stderr)
+        print(f"error: {visible(train.one_line(error))}", file=sys.stderr)
     return SOME_UNREADABLE if unreadable else 0
 
 

@@ -118,7 +118,7 @@ def build(cfg: Any, args: argparse.Namespace, notes: list[tuple[int, str]]) -> A
     """Seeds, opens the log, writes ``notes`` to it, builds the trainer, and loads the weights to evaluate."""
     from dassl.engine import build_trainer
     from dassl.utils import collect_env_info, set_random_seed, setup_logger
-    from trainers.common.run_folder import check_model_dir
+    from trainers.common.run_folder import check_loaded, check_model_dir
 
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
@@ -137,6 +137,8 @@ def build(cfg: Any, args: argparse.Namespace, notes: list[tuple[int, str]]) -> A
         if trainer.get_model_names() and not args.model_dir:
             raise ValueError("--eval-only needs --model-dir: there are no trained weights to evaluate")
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        if args.model_dir:
+            check_loaded(args, trainer)
     return trainer
 
 

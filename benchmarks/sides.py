@@ -60,9 +60,9 @@ class Work:
     def clip_weights(self) -> dict[str, Tensor]:
         """CLIP's tensors, random ones in float16 as in OpenAI's files."""
         if self.weights:
-            from clip.weights import read_weights
+            from clip import load_state_dict
 
-            return read_weights(self.weights).state_dict
+            return load_state_dict(self.weights).state_dict
         s = self.sizes
         torch.manual_seed(self.seed)
         heads = s.text_width // 64

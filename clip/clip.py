@@ -1,5 +1,6 @@
 """Loading CLIP by name or path, and tokenizing: the interface of openai/CLIP, clip/clip.py."""
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -102,9 +103,8 @@ def load(
 
 def load_state_dict(name: str | Path, download_root: str | Path | None = None) -> Weights:
     """Read the weights of a named model (downloading them at need) or of a file, under OpenAI's names."""
-    if name in _MODELS:
-        return read_weights(_download(_MODELS[name], download_root))
-    return read_weights(_existing_file(name))
+    path = _download(_MODELS[name], download_root) if name in _MODELS else _existing_file(name)
+    return read_weights(path, _published())
 
 
 def input_resolution(name: str | Path, download_root: str | Path | None = None) -> int:
@@ -172,7 +172,12 @@ def _tokenizer() -> SimpleTokenizer:
 @lru_cache
 def _file_resolution(path: Path, mtime_ns: int, size: int) -> int:
     """Read a file's resolution; time and size are there so that a changed file is read again."""
-    return architecture(read_weights(path).state_dict, str(path))["image_resolution"]
+    return architecture(read_weights(path, _published()).state_dict, str(path))["image_resolution"]
+
+
+def _published() -> list[str]:
+    """List the SHA-256 of the files that the table of models names."""
+    return re.findall(r"/([0-9a-f]{64})/", " ".join(_MODELS.values()))
 
 
 def _existing_file(name: str | Path) -> Path:

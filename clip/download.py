@@ -4,23 +4,20 @@ The address carries the checksum: `https://host/clip/models/<SHA-256>/<file>`. A
 repository has one too, `repository:<folder>/<SHA-256>/<file>`, and is only checked.
 """
 
-import hashlib
 import http.client
 import logging
 import os
 import re
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from fileio import exclusive, file_digest
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +73,7 @@ def _checked(path: Path, sha256: str) -> Path:
     """Return a file that comes with the repository, if it is what it should be."""
     if not path.is_file():
         raise FileNotFoundError(f'"{path}" is missing; get it back with: git checkout -- "{path}"')
-    found = _sha256(path)
+    found = file_digest(path)
     if found != sha256:
         raise ValueError(
             f'"{path}" has SHA-256 {found} instead of {sha256}: it is damaged or was changed; '
@@ -130,7 +127,7 @@ def _fetch(source: str, part: Path, sha256: str) -> None:
             if attempt == ATTEMPTS:
                 raise
             logger.info("%s: %s, continuing", source, cut)
-    if _sha256(part) == sha256:
+    if file_digest(part) == sha256:
         return
     part.unlink()
     if not resumed:
@@ -179,25 +176,21 @@ def _receive(source: str, part: Path) -> None:
 def _exclusive(target: Path) -> Iterator[Path]:
     """Let one process at a time fetch the file; yields the part file it may write.
 
-    Where files cannot be locked, each process gets a part file of its own.
+    Where files cannot be locked, each process gets a part file of its own, which nobody else continues.
     """
-    lock, shared = (target.with_name(target.name + suffix) for suffix in (".lock", ".part"))
-    own = target.with_name(f"{target.name}.{os.getpid()}.part")
-    if fcntl is None:
-        yield own
-        return
-    try:
-        file = open(lock, "w")  # noqa: SIM115
-    except OSError as error:
-        raise OSError(f"{target.parent}: cannot be written ({error}); set CLIP_CACHE elsewhere") from error
-    with file:  # closing it gives the lock back
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            part = shared
-        except OSError:  # some network file systems
-            part = own
-        yield part
-        lock.unlink(missing_ok=True)  # only after success: who waits on the old lock finds the finished file
+            locked = stack.enter_context(exclusive(target.with_name(target.name + ".lock"), wait=True))
+        except OSError as error:
+            raise OSError(
+                f"{target.parent}: cannot be written ({error}); set CLIP_CACHE elsewhere"
+            ) from error
+        if locked:
+            yield target.with_name(target.name + ".part")
+            return
+        own = target.with_name(f"{target.name}.{uuid.uuid4().hex[:12]}.part")
+        stack.callback(own.unlink, missing_ok=True)
+        yield own
 
 
 def _is_verified(target: Path, sha256: str) -> bool:
@@ -211,7 +204,7 @@ def _is_verified(target: Path, sha256: str) -> bool:
             return True
     except (OSError, UnicodeDecodeError):
         pass
-    if _sha256(target) == sha256:
+    if file_digest(target) == sha256:
         _remember(target, sha256)
         return True
     return False
@@ -231,14 +224,6 @@ def _note(target: Path) -> Path:
 def _fingerprint(target: Path, sha256: str) -> str:
     stat = target.stat()
     return f"{sha256} {stat.st_size} {stat.st_mtime_ns}\n"
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _size(path: Path) -> int:

@@ -1,16 +1,16 @@
 """Reading CLIP weight files and recognising what is in them.
 
-Formats: OpenAI's TorchScript archives; state dicts of `torch.save`, plain or under the key "state_dict", with
-or without "module." prefixes; safetensors. Names: OpenAI's, or those of open_clip, whose CustomTextCLIP keeps
-the text tower under "text.". Hugging Face transformers' names are recognised and refused. Rows of the text
-tower's tables may be left out (`clip.compact`).
+Formats: OpenAI's own TorchScript archives (programs, so no others); state dicts of `torch.save`, plain or
+under the key "state_dict", with or without "module." prefixes; safetensors. Names: OpenAI's, or those of
+open_clip, whose CustomTextCLIP keeps the text tower under "text.". Hugging Face transformers' names are
+recognised and refused. Rows of the text tower's tables may be left out (`clip.compact`).
 """
 
 import json
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from torch import Tensor
 
 from clip.architecture import architecture
 from clip.compact import expand, is_compact
+from fileio import unchanged_digest
+from fileio.unpickle import is_torchscript, read_tensors
 
 OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")  # numbers beside the tensors
 OPENAI_FILES = (
@@ -73,15 +75,28 @@ class Weights:
         return answer
 
 
-def read_weights(path: str | Path) -> Weights:
+def read_weights(path: str | Path, published: Collection[str] = ()) -> Weights:
     """Read a weight file of any understood format.
 
+    Args:
+        path: the file.
+        published: SHA-256 of the TorchScript archives that may be opened. Opening one runs the program in it,
+            so any other is refused before.
+
     Raises:
-        ValueError: the file is damaged, of another format, or holds something else than a CLIP.
+        ValueError: the file is damaged, of another format, holds something else than a CLIP, or is a
+            TorchScript archive of others.
     """
     path = Path(path)
     kind = _file_kind(path)
     metadata: dict[str, str] = {}
+    if kind == "torchscript" and (digest := unchanged_digest(path)) not in published:
+        raise ValueError(
+            f"{path}: is a TorchScript archive, a program, and is not run: its SHA-256 {digest[:12]}… is "
+            "none of OpenAI's. Save its tensors alone, on a machine where you trust the file: "
+            f'safetensors.torch.save_file(torch.jit.load("{path.name}").state_dict(), '
+            f'"{path.stem}.safetensors")'
+        )
     try:
         if kind == "safetensors":
             with safe_open(path, framework="pt") as file:
@@ -92,7 +107,7 @@ def read_weights(path: str | Path) -> Weights:
                 warnings.simplefilter("ignore")  # TorchScript is deprecated, OpenAI's files are not
                 content = torch.jit.load(path, map_location="cpu").state_dict()
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = read_tensors(path)
     except Exception as error:  # damaged pickles and archives raise nearly anything
         raise ValueError(
             f"{path}: cannot be read as {kind} ({_first_line(error)}); it is damaged or holds more than "
@@ -160,13 +175,11 @@ def _file_kind(path: Path) -> str:
     size = path.stat().st_size
     if head.startswith(b"PK"):
         try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
+            return "torchscript" if is_torchscript(path) else "state dict"
         except (zipfile.BadZipFile, OSError) as error:
             raise ValueError(
                 f"{path}: the archive is damaged or cut off ({size} bytes): fetch it again"
             ) from error
-        return "torchscript" if any(name.endswith("/constants.pkl") for name in names) else "state dict"
     if head.startswith(b"\x80"):
         return "state dict"
     if path.suffix == ".safetensors" or (head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size):
@@ -175,7 +188,7 @@ def _file_kind(path: Path) -> str:
     hint = " (it is a Git LFS pointer: run git lfs pull)" if head.startswith(b"version https") else hint
     raise ValueError(
         f"{path}: not a weight file{hint}: {size} bytes that start with {head!r}; pass a file of "
-        "torch.save, TorchScript or safetensors"
+        "torch.save or safetensors"
     )
 
 

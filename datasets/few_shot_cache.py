@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dassl.data.datasets import Datum
-from datasets import storage
+from fileio import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ def write_json_list(path: Path, content: dict[str, Any]) -> None:
         folder = path.parent if path.parent.is_dir() else path.parent.parent
         if folder.stat().st_mode & 0o222:  # where it is marked read-only root could write, and should not
             path.parent.mkdir(exist_ok=True)
-            storage.write((json.dumps(content, indent=0) + "\n").encode(), path, replace=True)
+            write_text(path, json.dumps(content, indent=0) + "\n")
 
 
 def read_pickle(path: Path) -> dict[str, list[Entry]]:

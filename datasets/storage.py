@@ -4,9 +4,10 @@ import gzip
 import hashlib
 import json
 import os
-import uuid
 from pathlib import Path
 from typing import Any
+
+from fileio import atomic_write
 
 
 def cache_folder() -> Path:
@@ -49,33 +50,12 @@ def keep(content: Any, folder: Path, name: str, *, replace: bool = False) -> Pat
             if path.parent == folder and not folder.stat().st_mode & 0o222:
                 continue  # marked read-only: root could write, and should not
             path.parent.mkdir(parents=True, exist_ok=True)
-            write(text, path, replace)
+            with atomic_write(path, replace=replace) as file:
+                file.write(text)
         except OSError:  # read-only, full, or over quota
             continue
         return path
     return None
-
-
-def write(text: bytes, path: Path, replace: bool) -> None:
-    """Makes ``path`` appear with all its content."""
-    temporary = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            temporary.replace(path)
-            return
-        try:
-            os.link(temporary, path)  # unlike a rename, fails if there is a file already
-        except FileExistsError:
-            return
-        except OSError:  # a file system without hard links
-            if not path.exists():
-                temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Any:

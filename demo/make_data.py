@@ -11,9 +11,7 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import random
-import shutil
 import sys
 import zlib
 from collections.abc import Mapping
@@ -27,6 +25,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo import world  # noqa: E402
 from demo.render import SIDE, STYLES, render  # noqa: E402
+from fileio import atomic_write  # noqa: E402
 
 SEED = 1
 USAGE_ERROR, INTERRUPTED = 2, 130
@@ -107,7 +106,7 @@ def make(stem: str, data_set: DataSet, root: Path) -> str:
     if folder.is_dir() and any(folder.iterdir()) and not stamp.is_file():
         raise ValueError(f'"{folder}" was not made by this script: move it away, or choose another --root')
     if stamp.is_file() and stamp.read_text().strip() != digest:  # by another version: draw anew
-        shutil.rmtree(folder)
+        remove_drawn(folder, data_set)
     write(stamp, digest.encode() + b"\n")
     split: dict[str, list] = {part: [] for part in data_set.images}
     drawn = 0
@@ -121,6 +120,14 @@ def make(stem: str, data_set: DataSet, root: Path) -> str:
     write(split_path, json.dumps(split).encode())
     count = sum(map(len, split.values()))
     return f"{folder}: {len(data_set.classes)} classes, {count} pictures, {drawn} of them drawn now"
+
+
+def remove_drawn(folder: Path, data_set: DataSet) -> None:
+    """Delete the pictures that are to be drawn anew, and nothing else that lies there."""
+    for name in data_set.class_names():
+        for paths in class_files(folder, name, data_set.images).values():
+            for path in paths:
+                path.unlink(missing_ok=True)
 
 
 def class_files(folder: Path, name: str, images: Mapping[str, int]) -> dict[str, list[Path]]:
@@ -161,9 +168,8 @@ def recipe_digest(data_set: DataSet) -> str:
 def write(path: Path, content: bytes) -> None:
     """Write a file at once: it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    with atomic_write(path, sync=False) as file:  # thousands of pictures, which are quickly drawn again
+        file.write(content)
 
 
 def contact_sheet(columns: int = 12, zoom: int = 2) -> Image.Image:

@@ -29,6 +29,7 @@ from clip.layout import trim_to_longest  # noqa: E402
 from clip.model import CLIP  # noqa: E402
 from demo import world  # noqa: E402
 from demo.render import SIDE, STYLES, render  # noqa: E402
+from fileio import file_digest  # noqa: E402
 
 WEIGHTS = "demo-vit-8-quickgelu.pt"  # clip.weights reads the activation off the name
 POSITIONS = 32  # of CLIP's 77 that captions and prompts of the demo can reach, and that are stored
@@ -241,7 +242,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.save(state, args.out / WEIGHTS)
     record = {
         "weights": WEIGHTS,
-        "sha256": hashlib.sha256((args.out / WEIGHTS).read_bytes()).hexdigest(),
+        "sha256": file_digest(args.out / WEIGHTS),
         "tensors_sha256": tensor_digest(state),
         "recipe": asdict(recipe),
         "shape": SHAPE,

@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reporting import published
-from reporting.layout import Place, natural, trained_on
+from reporting.layout import Place, data_set, letters, natural, trained_on
 from reporting.read import Run, read_seeds
 
 KINDS = {
@@ -15,7 +15,10 @@ KINDS = {
     "domain_generalization": "Domain generalisation",
     "few_shot": "All classes",
 }
+GENERIC = "ImageFolder"  # DATASET.NAME of anybody's pictures: only the folder's name tells which
 HALVES = {"train_base": ("Base", "base"), "test_new": ("Novel", "new")}  # column, DATASET.SUBSAMPLE_CLASSES
+MOVED = "not what the folder's name says"
+HALF_OF = {"base": "train_base", "new": "test_new", "all": "all"}
 # Targets that show the source's classes in other pictures; the last two are the demo's.
 SHIFTED = (*published.ROWS["domain_generalization"], "demo_cold", "demo_dark")
 
@@ -45,17 +48,22 @@ class Key:
 
 @dataclass
 class Entry:
-    """A run in a table: its row and column, and why it does not count after all."""
+    """A run in a table: its row and column, and why it does not count after all.
+
+    Attributes:
+        is_moved: the folder's name says something else; of two runs alike the other one counts.
+    """
 
     place: Place
     run: Run
     column: str
     wrong: str = ""
+    is_moved: bool = False
 
 
 def collect(places: Sequence[Place], keyword: str) -> dict[Key, list[Entry]]:
     """Reads all runs and sorts them into tables; a source's run stands in each table of its targets."""
-    read = list(read_all(places, keyword))
+    read = [(settled(place, run), run) for place, run in read_all(places, keyword)]
     sources = defaultdict(set)  # data sets that a method was trained on, all classes
     for place, _ in read:
         if place.half == "all":
@@ -95,6 +103,40 @@ def read_all(places: Sequence[Place], keyword: str) -> Iterator[tuple[Place, Run
         yield from zip(seeds, runs, strict=True)
 
 
+def settled(place: Place, run: Run) -> Place:
+    """The place with what the run's own file says of its data set, seed and classes.
+
+    Where that differs from what the folder's name says, the run gets a note.
+    """
+    seed = place.seed if run.seed is None or run.seed < 0 else str(run.seed)
+    dataset = data_set_of(place, run)
+    source = trained_on(run.model_dir)
+    foreign = "" if source in (dataset, data_set(place.dataset)) or not run.is_test else source
+    half = HALF_OF.get(run.classes, place.half)
+    if half == "all" and run.is_test and (foreign or place.half == "evaluation"):
+        half = "evaluation"
+    told = []
+    if data_set(place.dataset) != dataset:
+        told.append(f"data set {run.dataset}")
+    if place.seed != seed:
+        told.append(f"seed {seed}")
+    if place.half not in ("all", half):
+        told.append(f"{run.classes} classes")
+    if told:
+        run.notes.append(f"{MOVED}: {run.file.name} says {', '.join(told)}")
+    trainer = place.trainer or run.trainer
+    return replace(place, half=half, dataset=dataset, seed=seed, trainer=trainer, foreign=foreign)
+
+
+def data_set_of(place: Place, run: Run) -> str:
+    """The data set that the run's own file names, as the tables call it; else that of the folder."""
+    folder = data_set(place.dataset)
+    is_own = run.dataset == GENERIC and folder not in published.DATA_SETS.values()
+    if not run.dataset or is_own or letters(run.dataset) == letters(folder):
+        return folder
+    return data_set(run.dataset)
+
+
 def method_of(place: Place) -> tuple[Path, str, str, int]:
     return place.root, place.trainer, place.config, place.shots
 
@@ -109,13 +151,17 @@ def source_of(run: Run, candidates: set[str]) -> str:
 
 
 def entry(place: Place, run: Run, is_few_shot: bool = False) -> Entry:
-    """A run's column, and whether it was given what its folder says."""
+    """A run's column, and whether it is of what the column shows."""
     column, classes = HALVES.get(place.half, ("Accuracy", "all"))
     if is_few_shot:
         column = "1 shot" if place.shots == 1 else f"{place.shots} shots"
     wrong = ""
     if run.classes not in ("", classes):
         wrong = f"DATASET.SUBSAMPLE_CLASSES is {run.classes}, not {classes}"
+    elif place.half in HALVES and place.foreign:
+        wrong = f"its model was trained on {place.foreign} (model_dir {run.model_dir})"
+    elif run.split not in ("", "test"):
+        wrong = f"TEST.SPLIT is {run.split}, not test"
     elif run.shots not in (None, place.shots) and place.shots and not run.is_test:
         wrong = f"DATASET.NUM_SHOTS is {run.shots}, not {place.shots}"
-    return Entry(place, run, column, wrong)
+    return Entry(place, run, column, wrong, any(note.startswith(MOVED) for note in run.notes))

@@ -3,26 +3,42 @@
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 
 from reporting.read import Run, run_files
 from reporting.tables import UNTRAINED, Row, Table
+from reporting.text import read_text, visible
 
 # Dassl's line: the mean since the epoch's start stands in brackets.
-STEP = re.compile(r"^epoch \[(\d+)/\d+\] batch \[\d+/\d+\].*? loss \S+ \(([^)]+)\)", re.MULTILINE)
+N = r"\d{1,9}"
+STEP = re.compile(
+    rf"^epoch \[({N})/{N}\] batch \[{N}/{N}\].{{0,1000}}? loss \S{{1,40}} \(([-+\d.e]{{1,40}})\)",
+    re.MULTILINE,
+)
 
 
 def losses(run: Run) -> dict[int, float]:
     """Mean loss of each epoch, from all logs in the run's folder.
 
-    A run that was cut and went on has several; what is told twice counts as the later log tells it.
+    A run that was cut and went on has several; what is told twice counts as the later log tells it. A log
+    that cannot be read tells nothing.
     """
     found: dict[int, float] = {}
-    for path in reversed(run_files(run.folder)):  # oldest first
-        if path.name == "results.json":
-            continue
-        for epoch, loss in STEP.findall(path.read_text(encoding="utf-8", errors="replace")):
-            found[int(epoch)] = float(loss)
+    with suppress(OSError):
+        for path in reversed(run_files(run.folder)):  # oldest first
+            if path.name != "results.json":
+                with suppress(OSError):
+                    found |= losses_in(read_text(path))
     return dict(sorted(found.items()))
+
+
+def losses_in(log: str) -> dict[int, float]:
+    """The loss of each epoch's last line; one that is no number (nan) is left out."""
+    found = {}
+    for epoch, loss in STEP.findall(log):
+        with suppress(ValueError):
+            found[int(epoch)] = float(loss)
+    return found
 
 
 def class_accuracies(runs: Sequence[Run]) -> dict[str, float]:
@@ -31,7 +47,7 @@ def class_accuracies(runs: Sequence[Run]) -> dict[str, float]:
     for run in runs:
         for item in run.record.get("per_class") or []:
             if item["total"]:
-                found[item["classname"]].append(100 * item["correct"] / item["total"])
+                found[visible(item["classname"])].append(100 * item["correct"] / item["total"])
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 

@@ -1,45 +1,62 @@
 """Where the family's scripts put their runs, and what a run's path therefore says.
 
-base2new/{train_base,test_new}/<dataset>/shots_<n>/<trainer>[/<config>]/seed<s>    all; MMA without config
-few_shot/<dataset>/shots_<n>/<trainer>/<config>/seed<s>                            reproduce.py
-<dataset>/<trainer>/<config>_<n>shots[/<variant>]/seed<s>                          few shots; the source
-evaluation/<trainer>/<config>_<n>shots[/<variant>]/<dataset>/seed<s>               the targets
-<trainer>/<config>/<dataset>                                                       zero-shot, no seed
+base2new/{train_base,test_new}/<dataset>/shots_<n>[_<w>]/<trainer>[/<config>]/seed<s>   all; MMA: no config;
+                                                                          KgCoOp, TCP: w, a weight of the loss
+{train_base,test_new}/<dataset>/<trainer>/<config>_<n>shots[/<variant>]/seed<s>         HPT, TextRefiner
+few_shot/<dataset>/shots_<n>/<trainer>/<config>/seed<s>                                 reproduce.py
+[xd/]<dataset>/<trainer>/<config>_<n>shots[/<variant>]/seed<s>                          few shots; the source
+evaluation/[xd/]<trainer>/<config>_<n>shots[/<variant>]/<dataset>/seed<s>               the targets
+<dataset>/<config>_<n>shots/seed<s>                                                     CLAP, also its targets
+<trainer>/<config>/<dataset>                                                            zero-shot, no seed
+
+DPC and PromptKD write seed_<s>, HPT <config>_shots_<n>, TextRefiner xd/. What a run's own files say of its
+data set, seed and classes counts before all of this (`reporting.collect`).
 """
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reporting.published import DATA_SETS
 from reporting.read import read_log, read_results, run_files
+from reporting.text import visible
 
 N = r"[^/]+"
-SEED = r"seed(?P<seed>\d+)"
+SEED = r"seed_?(?P<seed>\d{1,9})"
+SHOTS = r"shots_(?P<shots>\d{1,9})(?:_(?P<weight>[^/]+))?"
+CONFIG = rf"(?P<config>{N})_(?:(?P<shots>\d{{1,9}})shots|shots_(?P<shots_>\d{{1,9}}))"
+HALF = r"(?P<half>train_base|test_base|test_new)"
+KNOWN = "|".join(map(re.escape, DATA_SETS.values()))
 PATTERNS = [  # the first one that fits counts
-    rf"(?P<half>train_base|test_new)/(?P<dataset>{N})/shots_(?P<shots>\d+)/(?P<trainer>{N})(/(?P<config>.+?))?/{SEED}",
-    rf"(?P<half>evaluation)/(?P<trainer>{N})/(?P<config>{N})_(?P<shots>\d+)shots(?P<variant>/.+?)?/(?P<dataset>{N})/{SEED}",
-    rf"(?P<dataset>{N})/shots_(?P<shots>\d+)/(?P<trainer>{N})(/(?P<config>.+?))?/{SEED}",
-    rf"(?P<dataset>{N})/(?P<trainer>{N})/(?P<config>{N})_(?P<shots>\d+)shots(?P<variant>/.+?)?/{SEED}",
+    rf"{HALF}/(?P<dataset>{N})/{SHOTS}/(?P<trainer>{N})(/(?P<config>.+?))?/{SEED}",
+    rf"{HALF}/(?P<dataset>{N})/(?P<trainer>{N})/{CONFIG}(?P<variant>/.+?)?/{SEED}",
+    rf"(?P<half>evaluation)/(?:xd/)?(?P<trainer>{N})/{CONFIG}(?P<variant>/.+?)?/(?P<dataset>{N})/{SEED}",
+    rf"(?P<dataset>{N})/{SHOTS}/(?P<trainer>{N})(/(?P<config>.+?))?/{SEED}",
+    rf"(?P<dataset>{KNOWN})/{CONFIG}/{SEED}",  # of two folders the one called as a data set is no trainer's
+    rf"(?P<half>xd)/(?P<dataset>{N})/(?P<trainer>{N})/{CONFIG}(?P<variant>/.+?)?/{SEED}",
+    rf"(?P<dataset>{N})/(?P<trainer>{N})/{CONFIG}(?P<variant>/.+?)?/{SEED}",
 ]
-LAYOUTS = [re.compile(rf"(?:^|.*/){pattern}$") for pattern in PATTERNS]
-UNSEEDED = re.compile(rf"(?:^|.*/)(?P<trainer>{N})/(?P<config>{N})/(?P<dataset>{N})$")
+LAYOUTS = [re.compile(rf"(?:^|.*/){pattern}\Z") for pattern in PATTERNS]
+UNSEEDED = re.compile(rf"(?:^|.*/)(?P<trainer>{N})/(?P<config>{N})/(?P<dataset>{N})\Z")
+IS_SEED = re.compile(r"seed_?\d{1,9}")
 DEEPEST = 12  # levels below the given directory
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a run's path says of it."""
+    """What a run's path says of it; after `reporting.collect`, what its files say where they say it."""
 
     folder: Path
     root: Path  # what stands before the part that the scripts lay out
     half: str  # train_base, test_new, evaluation (a target), or all
     dataset: str
-    trainer: str
+    trainer: str  # "" if the path does not say
     config: str
     shots: int
     seed: str
+    foreign: str = ""  # the data set that the evaluated model was trained on, if it is another one
 
 
 def natural(name: str) -> list:
@@ -47,29 +64,34 @@ def natural(name: str) -> list:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
 
 
-def find_places(directories: Sequence[Path]) -> tuple[list[Place], list[Path]]:
+def find_places(directories: Sequence[Path]) -> tuple[list[Place], dict[Path, str]]:
     """The places of all runs below the directories, each once, in natural order.
 
     Returns:
-        The places; and the folders that hold a run where the scripts put none.
+        The places; and the folders of which no run can be shown, with the reason: it lies where the scripts
+        put none, or the folder cannot be read.
     """
     found: dict[str, Place] = {}
-    strays = []
+    strays: dict[Path, str] = {}
+
+    def unreadable(error: OSError) -> None:
+        strays[Path(error.filename)] = f"cannot be read ({error.strerror})"
+
     for directory in directories:
-        for folder in run_folders(directory):
+        for folder in run_folders(directory, unreadable):
             if place := place_of(folder, directory):
                 found.setdefault(os.path.realpath(folder), place)
             elif folder != directory:  # there a log.txt may be anybody's, e.g. nohup's
-                strays.append(folder)
+                strays[folder] = "is not where the scripts put runs"
     return sorted(found.values(), key=lambda place: natural(str(place.folder))), strays
 
 
-def run_folders(directory: Path) -> Iterator[Path]:
+def run_folders(directory: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
     """Folders called seed<s>, and others with a log or a record; links are followed, circles are not."""
     seen = set()
-    for name, below, files in os.walk(directory, followlinks=True):
+    for name, below, files in os.walk(directory, followlinks=True, onerror=on_error):
         folder, real = Path(name), os.path.realpath(name)
-        is_seed = re.fullmatch(r"seed\d+", folder.name)
+        is_seed = IS_SEED.fullmatch(folder.name)
         if real in seen or is_seed or len(folder.relative_to(directory).parts) >= DEEPEST:
             below.clear()
         if real not in seen and (is_seed or "results.json" in files or "log.txt" in files):
@@ -93,22 +115,27 @@ def place_of(folder: Path, directory: Path) -> Place | None:
             return None
     said = match.groupdict()
     first = min(match.start(name) for name in ("half", "dataset", "trainer") if said.get(name))
-    variant = (said.get("variant") or "").replace("/", " ")
+    more = [said.get("config"), said.get("weight"), *(said.get("variant") or "").split("/")]
+    half = said.get("half") or "all"
     return Place(
         folder=folder,
         root=shown(path[:first].rstrip("/") or "/", directory),
-        half=said.get("half") or "all",
-        dataset=said["dataset"],
-        trainer=said["trainer"],
-        config=(said["config"] or "") + variant,
-        shots=int(said.get("shots") or 0),
+        half={"xd": "all", "test_base": "train_base"}.get(half, half),
+        dataset=visible(said["dataset"]),
+        trainer=visible(said.get("trainer") or ""),
+        config=visible(" ".join(filter(None, more))),
+        shots=int(said.get("shots") or said.get("shots_") or 0),
         seed=said.get("seed") or "1",
     )
 
 
 def trainer_named_in(folder: Path) -> str:
     """The trainer that a run's files name, "" if none does."""
-    for path in run_files(folder):
+    try:
+        files = run_files(folder)
+    except OSError:
+        return ""
+    for path in files:
         run = (
             read_results(path, "accuracy")
             if path.name == "results.json"
@@ -130,7 +157,18 @@ def shown(root: str, directory: Path) -> Path:
 
 def trained_on(model_dir: str) -> str:
     """The data set of the model in a folder that the scripts laid out; "" if the path does not say."""
+    path = model_dir.replace("\\", "/").rstrip("/")  # the log may come from Windows
     for layout in LAYOUTS:
-        if match := layout.match(Path(model_dir).as_posix()):
-            return match["dataset"]
+        if match := layout.match(path):
+            return data_set(match["dataset"])
     return ""
+
+
+def data_set(name: str) -> str:
+    """What the tables call a data set: dtd for DescribableTextures; a name of no known one as it is."""
+    return DATA_SETS.get(letters(name), name)
+
+
+def letters(name: str) -> str:
+    """What is left of a data set's name for comparing: OxfordPets and oxford_pets are the same."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -10,6 +10,7 @@ from reporting import published
 from reporting.compare import beside, methods_for, published_notes
 from reporting.read import COSTS
 from reporting.tables import Row, Table
+from reporting.text import visible
 
 
 def to_json(tables: Sequence[Table], chosen: Sequence[str] | None) -> str:
@@ -36,7 +37,7 @@ def describe(table: Table, chosen: Sequence[str] | None) -> dict:
     return {
         "kind": key.kind,
         "overview": table.is_overview,
-        "root": str(key.root),
+        "root": visible(key.root),
         "trainer": key.trainer,
         "config": key.config,
         "shots": key.shots,

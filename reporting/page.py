@@ -8,8 +8,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from reporting.layout import natural
 from reporting.render import make_grid, title, to_html
 from reporting.tables import Table
+from reporting.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +67,7 @@ def make_page(
 <body>
 <h1>Results</h1>
 <p>Made {made} by</p>
-<pre>{html.escape(shlex.join(command))}</pre>
+<pre>{html.escape(visible(shlex.join(command)))}</pre>
 {chr(10).join(parts)}
 </body>
 </html>
@@ -94,10 +96,12 @@ def commands(table: Table) -> str:
     """The command of each run, folded away; logs of other code do not tell theirs."""
     blocks = []
     for row in table.rows:
-        for column, seed, run in row.runs:
-            words = run.record.get("command")
-            told = shlex.join(map(str, words)) if words else f"not recorded; see {run.file}"
+        runs = sorted(row.runs, key=lambda found: (table.columns.index(found[0]), natural(found[1])))
+        for column, seed, run in runs:
+            told = visible(run.record.get("command") or f"not recorded; see {run.file}")
             head = html.escape(f"{row.name}, {column}, seed {seed}: {run.value:.2f} %")
             blocks.append(f"<p>{head}</p><pre>{html.escape(told)}</pre>")
-    summary = html.escape(f"{table.method}, {table.key.root}: {len(blocks)} runs")
+    summary = html.escape(
+        f"{table.method}, {visible(table.key.root)}: {len(blocks)} run{'s' * (len(blocks) != 1)}"
+    )
     return f"<details><summary>{summary}</summary>{''.join(blocks)}</details>"

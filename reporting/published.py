@@ -16,6 +16,11 @@ ROWS = {
     "domain_generalization": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
 }
 ROWS["cross_dataset"] = ROWS["base2new"][1:]
+DEMO = ("demo", "demo_cold", "demo_dark", "demo_colour_shape", "demo_shape_background", "demo_count_shape")
+# DATASET.NAME in lower case: what the tables call the data set, as its YAML file is called.
+DATA_SETS = {
+    name.replace("_", ""): name for name in (*ROWS["base2new"], *ROWS["domain_generalization"], *DEMO)
+} | {"describabletextures": "dtd"}
 COLUMNS = {  # of our tables: of the files
     "base2new": {"Base": "base", "Novel": "new", "HM": "hm"},
     "cross_dataset": {"Accuracy": "accuracy"},

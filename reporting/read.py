@@ -5,7 +5,6 @@ finished one counts. A log of this repository's train.py counts only with its re
 """
 
 import json
-import math
 import re
 import time
 from collections.abc import Sequence
@@ -13,20 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reporting.record import check, percent
+from reporting.text import read_text, visible
+
 # "Finished" stands in logs of an older Dassl; MaPLe's and PromptSRC's scripts look for it.
-END_OF_TRAINING = re.compile(r"^\s*(Finish(?:ed)? training)\s*$", re.MULTILINE)
-RESULT = re.compile(r"^\s*(=> result)", re.MULTILINE)
+END_OF_TRAINING = re.compile(r"^[ \t]*(Finish(?:ed)? training)[ \t]*$", re.MULTILINE)
+RESULT = re.compile(r"^[ \t]*(=> result)", re.MULTILINE)
+EVALUATION = re.compile(r"Evaluate on the \*(\w+)\* set")
 # In each log of our train.py. Several evaluations may follow, and the log does not tell which is the last.
 OURS = re.compile(r"^VLM-HeBA: a run is finished", re.MULTILINE)
-EPOCH = re.compile(r"^epoch \[(\d+/\d+)\]", re.MULTILINE)
+EPOCH = re.compile(r"^epoch \[(\d{1,9}/\d{1,9})\]", re.MULTILINE)
 HEAD = 20_000  # letters; arguments and configuration take some 7,000
-# What the head of a log tells: arguments, then the merged configuration.
-EVAL_ONLY = re.compile(r"^eval_only: (True|False)", re.MULTILINE)
-CLASSES = re.compile(r"^ +SUBSAMPLE_CLASSES: (\w+)", re.MULTILINE)
-SHOTS = re.compile(r"^ +NUM_SHOTS: (-?\d+)", re.MULTILINE)
-MODEL_DIR = re.compile(r"^model_dir: (\S+)", re.MULTILINE)
-TRAINER = re.compile(r"^trainer: (\S+)", re.MULTILINE)
-BACKBONE = re.compile(r"^ +BACKBONE:\n +NAME: (\S+)", re.MULTILINE)
+SETTING = re.compile(r"( {0,40})(\w{1,80}):[ \t]*(.*)")  # a line of the arguments, or of the configuration
 
 COSTS = ("parameters", "train_seconds", "test_seconds", "memory")
 STILL_WARM = 15 * 60  # seconds: a log written since then may belong to a process that is running
@@ -41,7 +38,10 @@ class Run:
     value: float | None = None  # percent
     why: str = ""
     is_test: bool = False  # a test (--eval-only), not a training run
-    classes: str = ""  # DATASET.SUBSAMPLE_CLASSES: all, base, new; "" if the file does not say
+    dataset: str = ""  # DATASET.NAME; "" if the file does not say, as for all texts
+    seed: int | None = None
+    classes: str = ""  # DATASET.SUBSAMPLE_CLASSES: all, base, new
+    split: str = ""  # TEST.SPLIT: test, val
     shots: int | None = None  # DATASET.NUM_SHOTS
     trainer: str = ""
     backbone: str = ""
@@ -52,24 +52,36 @@ class Run:
 
 
 def read_results(path: Path, keyword: str) -> Run:
-    """Reads results.json. Our train.py writes it last of all: where it is, a run has finished."""
+    """Reads results.json. Our train.py writes it last of all: where it is, a run has finished.
+
+    A record with a value that no program writes is passed by as a whole: nothing in it can be trusted.
+    """
     run = Run(path.parent, path)
     key = {"error": "error_rate"}.get(keyword, keyword)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "strerror", error)
+        run.why = visible(f"cannot be read ({why})"[:300])
+        return run
+    try:
+        check(content)
         run.is_test = bool(content.get("eval_only"))
-        run.classes, run.trainer, run.backbone, run.model_dir = (
-            str(content.get(name) or "") for name in ("subsample_classes", "trainer", "backbone", "model_dir")
+        run.dataset, run.classes, run.split, run.trainer, run.backbone, run.model_dir = (
+            visible(content.get(name) or "")
+            for name in ("dataset", "subsample_classes", "split", "trainer", "backbone", "model_dir")
         )
-        run.shots = content.get("shots")
-        run.other = {name: float(o[key]) for name, o in (content.get("other") or {}).items() if key in o}
-        value = float(content[key])
-        run.value, run.why = (value, "") if math.isfinite(value) else (None, f"{key} is {value}")
-        run.record = content
-    except KeyError:
-        run.why = f"no {key!r} in it"
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        run.why = f"cannot be read ({error})"
+        run.seed, run.shots = content.get("seed"), content.get("shots")
+        others = content.get("other") or {}
+        run.other = {
+            visible(name): percent(found[key], key) for name, found in others.items() if key in found
+        }
+        if key in content:
+            run.value, run.record = percent(content[key], key), content
+        else:
+            run.why = f"no {key!r} in it"
+    except ValueError as error:
+        run.why = visible(str(error)[:300])
     return run
 
 
@@ -83,19 +95,21 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
     """
     run = Run(path.parent, path, is_test=as_test)
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_text(path)
     except OSError as error:
         run.why = f"cannot be read ({error.strerror})"
         return run
-    head = text[:HEAD]
-    if told := EVAL_ONLY.search(head):
-        run.is_test = told[1] == "True"
-    run.classes, run.model_dir, run.trainer, run.backbone = (
-        told[1] if (told := pattern.search(head)) else ""
-        for pattern in (CLASSES, MODEL_DIR, TRAINER, BACKBONE)
+    said = settings(text[:HEAD])
+    if "eval_only" in said:
+        run.is_test = said["eval_only"] == "True"
+    run.dataset, run.classes, run.split, run.backbone, run.trainer, run.model_dir = (
+        visible(said.get(key, ""))
+        for key in (
+            *("DATASET.NAME", "DATASET.SUBSAMPLE_CLASSES", "TEST.SPLIT", "MODEL.BACKBONE.NAME"),
+            *("trainer", "model_dir"),
+        )
     )
-    if told := SHOTS.search(head):
-        run.shots = int(told[1])
+    run.seed, run.shots = whole(said.get("seed", "")), whole(said.get("DATASET.NUM_SHOTS", ""))
     ours = first_line(text, "VLM-HeBA", OURS)
     if ours:
         end = None
@@ -103,21 +117,75 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
         end = first_line(text, "=> result", RESULT)
     else:
         end = first_line(text, "Finish", END_OF_TRAINING)
-    number = rf"\* {re.escape(keyword)}: (-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)%"
-    values = re.findall(number, text[end.end() :]) if end else []
+    values = values_in(text[end.end() :], keyword) if end else []
     if values:
-        run.value = float(values[-1])
+        try:
+            run.value = percent(float(values[-1][1]), keyword)
+        except ValueError as error:
+            run.why = str(error)
+        if why := "" if run.is_test else ambiguity(values, said):
+            run.value, run.why = None, why
     elif end:
         run.why = f'no "* {keyword}: …%" after "{end[1]}"'
     elif not text.strip():
         run.why = "empty"
     elif ours and path.with_name("results.json").exists():
         run.why = "counts only by its results.json"
+    elif "\0" in text:
+        run.why = "holds NUL characters: it is damaged, or in two encodings"
     else:
         epochs = EPOCH.findall(text)
         missing = "results.json" if ours else '"=> result"' if run.is_test else '"Finish training"'
         run.why = f"{how_it_ended(path)}, no {missing}" + (f", last epoch {epochs[-1]}" if epochs else "")
     return run
+
+
+def settings(head: str) -> dict[str, str]:
+    """The arguments by name (`seed`) and the configuration by key (`DATASET.NAME`) at a log's beginning."""
+    found: dict[str, str] = {}
+    outer: list[tuple[int, str]] = []  # indentation and name of the nodes around a line
+    for line in head.split("\n"):
+        if not (match := SETTING.fullmatch(line)):
+            continue
+        depth, name, value = len(match[1]), match[2], match[3].strip()
+        while outer and outer[-1][0] >= depth:
+            outer.pop()
+        if value:
+            found.setdefault(".".join([*(node for _, node in outer), name]), value.strip("'\""))
+        else:
+            outer.append((depth, name))
+    return found
+
+
+def whole(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"-?\d{1,9}", text) else None
+
+
+def values_in(text: str, keyword: str) -> list[tuple[str, str]]:
+    """Each result's number, and the name of the set of images that it is of ("" if the log does not say)."""
+    number = re.compile(rf"\* {re.escape(keyword)}: (-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)%")
+    found, of = [], ""
+    for line in text.split("\n"):
+        line = line.strip()
+        if match := EVALUATION.match(line):
+            of = match[1]
+        elif match := number.match(line):
+            found.append((of, match[1]))
+    return found
+
+
+def ambiguity(values: Sequence[tuple[str, str]], said: dict[str, str]) -> str:
+    """Why it is not told which classes a training run's result is of; "" if nothing speaks against it.
+
+    Some codes test the base and then the novel classes after training, in one log.
+    """
+    if said.get("TRAINER.MODAL") == "base2novel" and said.get("DATASET.SUBSAMPLE_CLASSES") in (None, "all"):
+        return "TRAINER.MODAL is base2novel: one log of base and novel classes, it does not tell them apart"
+    tests = [number for of, number in values if of not in ("val", "train")]
+    if len(set(tests)) > 1:
+        shown = ", ".join(f"{number[:20]}%" for number in tests[:4]) + ", …" * (len(tests) > 4)
+        return f"{len(tests)} results after the training ({shown}): which classes each is of is not told"
+    return ""
 
 
 def first_line(text: str, word: str, pattern: re.Pattern) -> re.Match | None:
@@ -128,27 +196,38 @@ def first_line(text: str, word: str, pattern: re.Pattern) -> re.Match | None:
 
 def how_it_ended(log: Path) -> str:
     """What can be told of a run without an end: crashed with which error, perhaps running, or cut."""
-    written = log.stat().st_mtime
     saved = log.with_name("traceback.txt")  # of our train.py
-    if saved.is_file() and saved.stat().st_mtime >= written - 5:
-        lines = saved.read_text(encoding="utf-8", errors="replace").split("\n")
-        error = next((line for line in reversed(lines) if line.strip()), "")
-        return f"crashed ({error.strip()[:200]})"
+    try:
+        written = log.stat().st_mtime
+        if saved.is_file() and saved.stat().st_mtime >= written - 5:
+            lines = saved.read_text(encoding="utf-8", errors="replace").split("\n")
+            error = next((line for line in reversed(lines) if line.strip()), "")
+            return f"crashed ({visible(error.strip()[:200])})"
+    except OSError:
+        return "crashed or cut"
     age = time.time() - written
     return f"running, or crashed {age:.0f} s ago" if age < STILL_WARM else "crashed or cut"
 
 
 def run_files(folder: Path) -> list[Path]:
-    """The files that tell of the runs in a seed's folder: results.json, then the logs, newest first."""
-    logs = [path for path in folder.glob("log.txt*") if re.fullmatch(r"log\.txt(-[\d-]+)?", path.name)]
+    """The files that tell of the runs in a seed's folder: results.json, then the logs, newest first.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    logs = [path for path in folder.iterdir() if re.fullmatch(r"log\.txt(-[\d-]+)?", path.name)]
     results = folder / "results.json"
-    return [results] * results.is_file() + sorted(logs, reverse=True)
+    return [path for path in [results, *sorted(logs, reverse=True)] if path.is_file()]
 
 
 def read_folder(folder: Path, keyword: str, want_test: bool) -> Run:
     """Reads a seed's folder: its best file of a finished test, or of a finished training run."""
     passed_over = []
-    for path in run_files(folder):
+    try:
+        files = run_files(folder)
+    except OSError as error:
+        return Run(folder, why=f"cannot be read ({error.strerror})")
+    for path in files:
         is_json = path.name == "results.json"
         run = read_results(path, keyword) if is_json else read_log(path, keyword, want_test)
         if run.value is not None and run.is_test == want_test:
@@ -186,7 +265,7 @@ def cost(record: dict[str, Any]) -> dict[str, float]:
         found["parameters"] = record["trainable_parameters"]
     for name in ("train", "test"):
         if (phase := phases.get(name)) and phase.get("seconds") is not None:
-            found[f"{name}_seconds"] = phase["seconds"] + phase.get("seconds_before", 0)
+            found[f"{name}_seconds"] = phase["seconds"] + (phase.get("seconds_before") or 0)
     for name in ("peak_gpu_memory", "peak_memory"):
         peaks = [phase[name] for phase in phases.values() if phase.get(name)]
         if peaks:

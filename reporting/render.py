@@ -10,6 +10,7 @@ from reporting.collect import KINDS
 from reporting.compare import any_known, beside, methods_for, published_notes
 from reporting.published import Number
 from reporting.tables import COLUMNS, Cell, Row, Table
+from reporting.text import visible
 
 STYLES = {"text": "simple", "markdown": "github", "latex": "latex_booktabs", "html": "html"}
 MISSING = "—"
@@ -37,11 +38,12 @@ def title(table: Table, ci95: bool) -> str:
     """What the table shows, in one line."""
     key = table.key
     what = KINDS[key.kind] + (f" from {key.source}" if key.source else "")
-    over = f"{table.keyword} in %, mean ± {'1.96 std / √n' if ci95 else 'population std'} over seeds"
+    over = f"{visible(table.keyword)} in %"
+    if any(cell.spread is not None for row in table.rows for cell in row.cells.values()):
+        over += f", mean ± {'1.96 std / √n' if ci95 else 'population std'} over seeds"
     if table.is_overview:
-        return f"{what}, all methods: {over if has_seeds(table) else f'{table.keyword} in %'}"
-    shots = "" if key.shots is None else f", {key.shots} shots"
-    return f"{what}: {table.method}{shots}, {key.root}: {over}"
+        return f"{what}, all methods: {over}"
+    return f"{what}: {table.method}{table.shots}, {visible(key.root)}: {over}"
 
 
 def has_seeds(table: Table) -> bool:

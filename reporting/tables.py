@@ -12,6 +12,7 @@ from reporting.collect import KINDS, Entry, Key, collect
 from reporting.layout import Place
 from reporting.published import harmonic_mean
 from reporting.read import Run, cost
+from reporting.text import visible
 
 # The columns that a data set must have to count in the average, unless the shots are the columns.
 COLUMNS = {"base2new": ["Base", "Novel", "HM"], "cross_dataset": ["Accuracy"]}
@@ -22,7 +23,7 @@ UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")
 
 @dataclass
 class Cell:
-    """Mean in percent, spread over seeds (None where there is none), and the seeds behind it.
+    """Mean in percent, spread over seeds (None of one seed alone), and the seeds behind it.
 
     A published number in an overview says how it contradicts its own table, if it does.
     """
@@ -61,6 +62,12 @@ class Table:
         return f"{self.key.trainer} {self.key.config}".strip()
 
     @property
+    def shots(self) -> str:
+        """`, 16 shots`; nothing for a method that trains nothing, or where each number is a column."""
+        shots, is_untrained = self.key.shots, self.key.trainer in UNTRAINED
+        return "" if shots is None or is_untrained else f", {shots} shot{'s' * (shots != 1)}"
+
+    @property
     def is_comparable(self) -> bool:
         """Whether published numbers are of the same: accuracy after 16 shots (if trained), from ImageNet."""
         key = self.key
@@ -86,9 +93,17 @@ class Table:
 
 
 def spread(values: Collection[float], ci95: bool) -> float:
-    """Population standard deviation, as the family prints it; or 1.96 times that over the root of n."""
+    """Population standard deviation, as the family prints it; or 1.96 times that over the root of n.
+
+    A single value has 0, as in the family's lines; the tables show none.
+    """
     std = statistics.pstdev(values)
     return 1.96 * std / math.sqrt(len(values)) if ci95 else std
+
+
+def spread_of(values: Collection[float], ci95: bool) -> float | None:
+    """The spread over seeds; None where fewer than two have a value."""
+    return spread(values, ci95) if len(values) > 1 else None
 
 
 def make_tables(places: Sequence[Place], keyword: str = "accuracy", ci95: bool = False) -> list[Table]:
@@ -106,12 +121,18 @@ def make_table(key: Key, entries: Sequence[Entry], keyword: str, ci95: bool) -> 
     """A table with its data sets in the papers' order, the source first, the average last."""
     notes: list[str] = []
     by_dataset: dict[str, list[Entry]] = defaultdict(list)
-    for found in entries:
+    taken: dict[tuple, Entry] = {}
+    for found in sorted(entries, key=lambda entry: entry.is_moved):
         run = found.run
+        where = visible(run.folder)
         by_dataset[found.place.dataset].append(found)
-        notes += [f"{run.folder}: {note}" for note in run.notes]
+        notes += [f"{where}: {note}" for note in run.notes]
+        if run.value is not None and not found.wrong:
+            same = taken.setdefault((found.place.dataset, found.column, found.place.seed), found)
+            if same is not found:
+                found.wrong = f"of the same data set, classes and seed is {visible(same.run.folder)}"
         if run.value is None or found.wrong:
-            notes.append(f"not counted: {run.folder}: {run.why or found.wrong}")
+            notes.append(f"not counted: {where}: {run.why or found.wrong}")
     order = ["imagenet", *published.ROWS["cross_dataset"], *published.ROWS["domain_generalization"]]
     names = sorted(by_dataset, key=lambda name: (name != key.source, [*order, name].index(name), name))
     rows = [make_row(name, by_dataset[name], notes, ci95) for name in names]
@@ -140,12 +161,12 @@ def make_row(dataset: str, entries: Sequence[Entry], notes: list[str], ci95: boo
             values.setdefault(f"{found.column} ({name.replace('_', ' ')})", {})[seed] = value
     for column, by_seed in values.items():
         numbers = list(by_seed.values())
-        row.cells[column] = Cell(statistics.fmean(numbers), spread(numbers, ci95), list(by_seed))
+        row.cells[column] = Cell(statistics.fmean(numbers), spread_of(numbers, ci95), list(by_seed))
     base, novel = values.get("Base"), values.get("Novel")
     if base and novel:
         hms = {seed: harmonic_mean(base[seed], novel[seed]) for seed in base if seed in novel}
         mean = harmonic_mean(row.cells["Base"].mean, row.cells["Novel"].mean)
-        row.cells["HM"] = Cell(mean, spread(hms.values(), ci95) if hms else None, list(hms))
+        row.cells["HM"] = Cell(mean, spread_of(hms.values(), ci95), list(hms))
         if base.keys() != novel.keys():
             notes.append(
                 f"{dataset}: base has the seeds {', '.join(base)}, novel {', '.join(novel)}: "
@@ -285,9 +306,9 @@ def labels(tables: Sequence[Table]) -> list[str]:
     sources = len({table.key.source for table in tables}) > 1
     return [
         table.method
-        + (f", {table.key.shots} shots" if shots and table.key.shots is not None else "")
+        + (table.shots if shots else "")
         + (f", from {table.key.source}" if sources else "")
-        + (f", {table.key.root}" if roots else "")
+        + (f", {visible(table.key.root)}" if roots else "")
         for table in tables
     ]
 

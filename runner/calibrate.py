@@ -4,7 +4,6 @@ Nothing is trained, so any difference beyond rounding has a cause here. The publ
 were computed in float16; float32 moves an accuracy by less than 0.1.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from reporting.published import AVERAGE, BACKBONE, load
+from reporting.read import read_results
 from runner.jobs import Job
 
 TOLERANCE = 0.3  # points
@@ -56,7 +56,9 @@ def compare(jobs: Sequence[Job], published: dict[str, dict[str, float]]) -> list
     for job in jobs:
         if job.dataset not in published or not all(record_path(run).is_file() for run in job.runs):
             continue
-        records = [json.loads(record_path(run).read_text("utf-8")) for run in job.runs]
+        records = [read_results(record_path(run), "accuracy").record for run in job.runs]
+        if not all(records):  # damaged; the run has failed and says why
+            continue
         here = {record["subsample_classes"]: record["accuracy"] for record in records}
         comparison = Comparison(job.dataset, here, published[job.dataset])
         if not comparison.is_right:

@@ -14,6 +14,7 @@ from typing import TextIO
 
 from tabulate import tabulate
 
+from reporting.read import read_results
 from runner.schedule import Task
 
 REFRESH = 1.0  # seconds
@@ -138,11 +139,9 @@ def accuracies(task: Task) -> str:
     """``base 97.12, new 94.00``, or nothing where a record has no accuracy."""
     found = []
     for run in task.job.runs:
-        try:
-            record = json.loads((run.folder / "results.json").read_text("utf-8"))
-            found.append(f"{record['subsample_classes']} {record['accuracy']:.2f}")
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+        result = read_results(run.folder / "results.json", "accuracy")
+        if result.value is not None:
+            found.append(f"{result.classes} {result.value:.2f}")
     return ", ".join(found) or "no accuracy"
 
 

@@ -3,9 +3,11 @@
 import contextlib
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -126,3 +128,31 @@ def toy_flags(toy_data: Path, tiny_clip_path: Path) -> list[str]:
         *("DATASET.NUM_SHOTS", "4"),
         *("OPTIM.MAX_EPOCH", "3"),
     ]
+
+
+@pytest.fixture(scope="session")
+def written_run(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, toy_flags: list[str]) -> Path:
+    """Folder with a training on base classes (`base`) and the evaluation of the novel ones (`novel`).
+
+    Both are as train.py wrote them; tests/result_trees.py makes records and logs from them.
+    """
+    import train
+    from tests import result_trees
+
+    folder = tmp_path_factory.mktemp("written")
+    common = [
+        *("--root", str(toy_data), "--seed", "1", "--trainer", "HeBA"),
+        *("--dataset-config-file", str(ROOT / "configs/datasets/caltech101.yaml")),
+        *("--config-file", str(ROOT / "configs/trainers/HeBA/base2new.yaml")),
+    ]
+    evaluation = ["--eval-only", "--model-dir", "base", "--load-epoch", "last"]
+    opts = [*toy_flags, "TRAIN.PRINT_FREQ", "2", "DATASET.SUBSAMPLE_CLASSES"]
+    console, handlers = sys.stdout, logging.getLogger().handlers[:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        both = [*common, "--output-dir", "base", *opts, "base", "--then"]
+        both += [*common, "--output-dir", "novel", *evaluation, *opts, "new"]
+        assert train.main(both) == 0
+    sys.stdout, logging.getLogger().handlers[:] = console, handlers
+    result_trees.WRITTEN[:] = [folder]
+    return folder

@@ -1,10 +1,27 @@
-"""Finished runs without any training: records and logs in the folders where the family's scripts put them."""
+"""Finished runs without a training each: what one run of train.py wrote, changed, where scripts put runs.
+
+The fixture `written_run` runs the program once and makes the functions here usable.
+"""
 
 import json
+import re
 import zlib
 from pathlib import Path
 
+from reporting.layout import place_of
+from reporting.published import DATA_SETS
+
 BASE2NEW = "base2new/{half}/{dataset}/shots_{shots}/{trainer}/{config}"
+NAMES = {name: key for key, name in DATA_SETS.items()}  # DATASET.NAME in lower case
+WRITTEN: list[
+    Path
+] = []  # one folder: `base`, a training on base classes; `novel`, the evaluation of the novel ones
+OURS = "VLM-HeBA: a run is finished when its results.json is there\n"
+
+
+def written(part: str, name: str) -> str:
+    """A file of the program's own run: of its training (`base`) or of its evaluation (`novel`)."""
+    return (WRITTEN[0] / part / name).read_text("utf-8")
 
 
 def experiment(
@@ -14,41 +31,77 @@ def experiment(
     return BASE2NEW.format(half=half, dataset=dataset, trainer=trainer, config=config, shots=shots)
 
 
-def write_results(folder: Path, accuracy: float, **more) -> None:
-    """A finished run of ours; which classes it is of follows from the folder unless told."""
-    new = "test_new" in folder.parts
-    base = "train_base" in folder.parts
-    content = {
-        "schema": 2,
+def is_evaluation(folder: Path) -> bool:
+    return bool({"test_new", "evaluation"} & set(folder.parts))
+
+
+def make_record(folder: Path, accuracy: float, /, **changes) -> dict:
+    """The program's record with what differs in a run in this folder, and with the changes."""
+    record = json.loads(written("novel" if is_evaluation(folder) else "base", "results.json"))
+    classes = [part | {"correct": round(accuracy), "total": 100} for part in record["per_class"]]
+    record |= {
         "accuracy": accuracy,
-        "eval_only": new or "evaluation" in folder.parts,
-        "subsample_classes": "new" if new else "base" if base else "all",
+        "error_rate": 100 - accuracy,
+        "backbone": "ViT-B/16",
+        "other": {},
+        "per_class": classes,
+        "subsample_classes": "new" if "test_new" in folder.parts else "base",
+        "model_dir": "",
     }
+    if place := place_of(folder, folder):
+        record |= {"dataset": NAMES.get(place.dataset, place.dataset), "seed": int(place.seed)}
+        record |= {"shots": place.shots, "trainer": place.trainer or record["trainer"]}
+        if not {"test_new", "train_base"} & set(folder.parts):
+            record["subsample_classes"] = "all"
+    return record | changes
+
+
+def write_results(folder: Path, accuracy: float, /, **changes) -> None:
+    """A finished run of ours; its classes, data set and seed follow from the folder unless told."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(content | more))
+    (folder / "results.json").write_text(json.dumps(make_record(folder, accuracy, **changes)))
 
 
-def write_log(path: Path, body: str, eval_only: bool | None = False) -> None:
-    """A log as Dassl writes it, cut down to what tells a run's kind, and the body."""
+def ours(accuracy: str = "84.2", part: str = "base") -> str:
+    """The program's log with this accuracy in each of its results."""
+    return re.sub(r"(\* accuracy): [\d.]+%", rf"\1: {accuracy}%", written(part, "log.txt"))
+
+
+def theirs(accuracy: str = "84.2", part: str = "base", **changes: str) -> str:
+    """The program's log as another code of the family writes it: without our line.
+
+    Args:
+        accuracy: in each result.
+        part: `base`, a training; `novel`, an evaluation.
+        changes: lines of arguments and configuration by their last name, e.g. ``NAME="DescribableTextures"``.
+    """
+    log = ours(accuracy, part)
+    assert OURS in log
+    log = log.replace(OURS, "")
+    for name, value in changes.items():
+        log, number = re.subn(rf"^( *{name}):.*$", rf"\1: {value}", log, count=1, flags=re.MULTILINE)
+        assert number, name
+    return log
+
+
+def in_folder(folder: Path, accuracy: str = "84.2", **changes: str) -> str:
+    """Another code's log of a run in this folder, which says so."""
+    record = make_record(folder, 0)
+    told = {"NAME": record["dataset"], "seed": str(record["seed"]), "trainer": record["trainer"]}
+    told |= {"NUM_SHOTS": str(record["shots"]), "SUBSAMPLE_CLASSES": record["subsample_classes"]}
+    told |= {"model_dir": ""}
+    return theirs(accuracy, "novel" if is_evaluation(folder) else "base", **(told | changes))
+
+
+def cut(log: str, after: str = "epoch [3/3]") -> str:
+    """The log of a run that was killed: it ends with the line that begins so."""
+    at = log.index(f"\n{after}")
+    return log[: log.index("\n", at + 1) + 1]
+
+
+def write_log(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    head = "" if eval_only is None else f"** Arguments **\neval_only: {eval_only}\n"
-    path.write_text(head + body)
-
-
-def result(accuracy: str, end: str = "Finish training\n") -> str:
-    """The last lines of a log."""
-    lines = ["=> result", "* total: 8,041", f"* accuracy: {accuracy}%", "* error: 1.0%"]
-    return "epoch [1/1] batch [1/1] loss 1.0\n" + end + "\n".join(lines) + "\n"
-
-
-def steps(epochs: int, first: int = 1) -> str:
-    """Dassl's lines of training; the mean loss of epoch e is 2/e."""
-    return "".join(
-        f"epoch [{epoch}/{epochs}] batch [{batch}/6] time 0.21 (0.21) data 0.03 (0.03) "
-        f"loss {2 / epoch + 1:.4f} ({2 / epoch:.4f}) n_cls 6.0000 (6.0000) lr 7.5000e-03 eta 0:00:03\n"
-        for epoch in range(first, epochs + 1)
-        for batch in (5, 6)
-    )
+    path.write_text(text, encoding="utf-8")
 
 
 def write_protocols(output: Path, datasets: list[str], seeds: int = 3) -> None:
@@ -66,14 +119,13 @@ def write_protocols(output: Path, datasets: list[str], seeds: int = 3) -> None:
                 accuracy = start + gain + 0.3 * seed
                 write_results(folder, accuracy, **details("HeBA", accuracy))
                 if half == "train_base":
-                    write_log(folder / "log.txt", "VLM-HeBA: a run is finished\n" + steps(30) + result("1.0"))
+                    write_log(folder / "log.txt", ours())
         for shots in (1, 4, 16):
             for seed in range(1, seeds + 1):
                 folder = output / f"few_shot/{dataset}/shots_{shots}/HeBA/base2new/seed{seed}"
-                write_results(folder, start + shots**0.5 + 0.2 * seed, **details("HeBA", start, shots))
-        write_results(
-            output / f"few_shot/{dataset}/shots_0/ZeroshotCLIP/vit_b16/seed1", start, eval_only=True
-        )
+                write_results(folder, start + shots**0.5 + 0.2 * seed, **details("HeBA", start))
+        zero_shot = output / f"few_shot/{dataset}/shots_0/ZeroshotCLIP/vit_b16/seed1"
+        write_results(zero_shot, start, **details("ZeroshotCLIP", start) | {"eval_only": True})
     for seed in range(1, seeds + 1):
         source = output / f"imagenet/HeBA/x2d_16shots/seed{seed}"
         write_results(source, 71 + 0.1 * seed, **details("HeBA", 71))
@@ -82,30 +134,23 @@ def write_protocols(output: Path, datasets: list[str], seeds: int = 3) -> None:
             write_results(folder, 60 + 0.1 * seed, model_dir=str(source), **details("HeBA", 60))
 
 
-def details(trainer: str, accuracy: float, shots: int = 16) -> dict:
-    """The parts of a record that tables and pictures use; the classes spread around the accuracy."""
+def details(trainer: str, accuracy: float) -> dict:
+    """What a record tells of cost and of classes; the classes spread around the accuracy."""
     trained = trainer != "ZeroshotCLIP"
     step = 7 if trained else 4  # other classes are the hard ones
+    record = json.loads(written("base", "results.json"))
     classes = [
-        {
-            "label": n,
-            "classname": f"class {n}",
-            "correct": min(100, round(accuracy) + (step * n) % 11 - 5),
-            "total": 100,
-        }
-        for n in range(10)
+        part | {"correct": min(100, round(accuracy) + (step * n) % 11 - 5), "total": 100}
+        for n, part in enumerate(record["per_class"])
     ]
-    phases = {"build": {"seconds": 5.0, "peak_memory": 2**30, "peak_gpu_memory": None}}
-    phases |= (
-        {"train": {"seconds": 60.0, "peak_memory": 3 * 2**30, "peak_gpu_memory": None}} if trained else {}
-    )
-    phases |= {"test": {"seconds": 4.5, "peak_memory": 2**31, "peak_gpu_memory": None}}
+    phases = record["phases"]
+    phases["build"] |= {"seconds": 5.0, "peak_memory": 2**30}
+    phases["train"] |= {"seconds": 60.0, "peak_memory": 3 * 2**30}
+    phases["test"] |= {"seconds": 4.5, "peak_memory": 2**31}
+    if not trained:
+        del phases["train"]
     return {
-        "trainer": trainer,
-        "shots": shots,
-        "backbone": "ViT-B/16",
         "trainable_parameters": 87_158_016 if trained else 0,
         "phases": phases,
         "per_class": classes,
-        "command": ["python", "train.py", "--trainer", trainer, "DATASET.NUM_SHOTS", str(shots)],
     }

@@ -14,6 +14,7 @@ import pytest
 
 import clip
 from clip import download
+from fileio import lock
 
 CONTENT = os.urandom(3 << 20)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -85,7 +86,7 @@ def test_fetches_once_and_remembers(server: Server, tmp_path: Path, monkeypatch:
     path = clip._download(server.url("good"), root)
     assert path == str(root / "tiny.pt")
     assert fetched(path, root)
-    monkeypatch.setattr(download, "_sha256", None)  # not computed a second time
+    monkeypatch.setattr(download, "file_digest", None)  # not computed a second time
     assert clip._download(server.url("good"), str(root)) == path
     assert server.log == [("good", None)]
 
@@ -226,7 +227,7 @@ def test_runs_that_start_together_fetch_the_file_once(server: Server, tmp_path: 
 def test_without_file_locks_each_process_has_its_own_part(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(download, "fcntl", None)
+    monkeypatch.setattr(lock, "fcntl", None)
     (tmp_path / "tiny.pt.part").write_bytes(b"of another process")
     path = clip._download(server.url("good"), tmp_path)
     assert Path(path).read_bytes() == CONTENT

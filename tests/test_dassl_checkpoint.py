@@ -1,8 +1,6 @@
 """Checkpoints of dassl/: written whole or not at all, read without running code, loaded strictly."""
 
-import os
 import pickle
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,13 @@ import torch
 from torch import nn
 
 from dassl.utils import (
-    atomic_write,
     load_checkpoint,
     load_pretrained_weights,
     load_state_dict_strictly,
     resume_from_checkpoint,
     save_checkpoint,
 )
+from fileio import atomic_write
 
 
 def checkpoint_of(model: nn.Module, **entries: Any) -> dict[str, Any]:
@@ -92,18 +90,6 @@ def test_of_torchs_errors_only_failed_writes_are_the_disks(tmp_path: Path, messa
     assert not list(tmp_path.iterdir())
 
 
-def test_two_processes_do_not_write_one_file_and_old_leftovers_go(tmp_path: Path) -> None:
-    path = tmp_path / "a[1]"
-    for name, age in (("a[1].tmp-1", 3700), ("a[1].tmp-2", 3500), ("b.tmp-3", 9999)):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (time.time() - age,) * 2)
-    with atomic_write(str(path)) as file:
-        assert Path(file.name).name == f"a[1].tmp-{os.getpid()}"
-        file.write(b"whole")
-    assert path.read_bytes() == b"whole"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a[1]", "a[1].tmp-2", "b.tmp-3"]
-
-
 def test_missing_and_damaged_checkpoints_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match='File is not found at ".*gone"'):
         load_checkpoint(str(tmp_path / "gone"))
@@ -149,7 +135,7 @@ def test_a_checkpoint_of_another_shape_is_one_line_that_says_what_was_found(
 def test_what_is_no_checkpoint_is_told_without_torchs_advice_to_run_it(tmp_path: Path) -> None:
     path = tmp_path / "model.pth.tar-3"
     torch.jit.save(torch.jit.script(nn.Identity()), path)
-    with pytest.raises(ValueError, match="not a checkpoint: it holds a (TorchScript|RecursiveScript)"):
+    with pytest.raises(ValueError, match="not a checkpoint: it holds a TorchScript program"):
         load_checkpoint(str(path))
     path.write_text("hello")
     with pytest.raises(ValueError, match="not a checkpoint: it starts with b'hello'; delete it"):

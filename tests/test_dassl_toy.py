@@ -20,7 +20,8 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import atomic_write, set_random_seed, setup_logger
+from dassl.utils import set_random_seed, setup_logger
+from fileio import atomic_write
 
 CLASSES = ["ant", "bass", "crab"]
 IMAGES = {"train": 5, "val": 2, "test": 3}  # a class

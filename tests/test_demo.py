@@ -184,7 +184,11 @@ def test_a_cut_call_is_continued_to_the_same_files(tmp_path: Path) -> None:
 def test_pictures_of_another_version_are_drawn_anew(tmp_path: Path) -> None:
     make_data.make("demo", replace(SMALL, style="dark"), tmp_path)
     old = contents(tmp_path)
+    note = tmp_path / "demo" / "images" / "note.txt"
+    note.write_text("mine")
     assert ", 24 of them drawn now" in make_data.make("demo", SMALL, tmp_path)
+    assert note.read_text() == "mine"  # only what the script drew is replaced
+    note.unlink()
     new = contents(tmp_path)
     assert old.keys() == new.keys()
     assert all(old[name] != new[name] for name in old if name.endswith(".png"))

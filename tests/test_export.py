@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import shutil
+import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -200,6 +203,31 @@ def test_settings_that_only_another_dassl_has_do_not_matter(copy: Path) -> None:
     assert read_adapter(exported(copy)).cfg == before
 
 
+REWRITE = """
+import sys
+from pathlib import Path
+from trainers.common.export import read_adapter, write_adapter
+there, here = map(Path, sys.argv[1:])
+read = read_adapter(there)
+write_adapter(here, read.tensors, read.cfg, read.classnames, read.prompts, read.epoch)
+"""
+
+
+def test_equal_runs_write_equal_files_that_others_may_read(trained: Path, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        for name in ("one", "other"):  # processes of their own: some orders are drawn once in a process
+            command = [sys.executable, "-c", REWRITE, str(exported(trained)), str(tmp_path / name)]
+            subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"PYTHONHASHSEED": "random"})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    assert (tmp_path / "one").read_bytes() == exported(trained).read_bytes()
+    assert stat.S_IMODE((tmp_path / "one").stat().st_mode) == 0o644
+    with safe_open(tmp_path / "one", framework="pt") as file, safe_open(exported(trained), "pt") as first:
+        assert file.metadata() == first.metadata()
+
+
 @pytest.mark.parametrize("content", [b"", b"<html>quota exceeded</html>", b"\x10" + b"\0" * 7 + b"{}"])
 def test_something_else_than_an_exported_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE_NAME).write_bytes(content)
@@ -214,12 +242,11 @@ def test_a_failing_export_leaves_no_half_file(
 ) -> None:
     from trainers.common import export
 
-    def fail(tensors: dict, path: Path, metadata: dict) -> None:
-        path.write_bytes(b"half")
+    def fail(_: int) -> None:
         raise OSError("No space left on device")
 
     adapter = read_adapter(exported(trained))
-    monkeypatch.setattr(export, "save_file", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     path = tmp_path / FILE_NAME
     with pytest.raises(OSError, match=rf'cannot write ".*{FILE_NAME}": disk full\?'):
         export.write_adapter(path, adapter.tensors, adapter.cfg, [], [], 1)

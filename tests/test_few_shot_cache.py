@@ -1,6 +1,7 @@
 """Stored few-shot lists: other repositories' pickles are honoured; ours are JSON and checked."""
 
 import json
+import os
 import pickle
 import shutil
 import sys
@@ -292,10 +293,10 @@ def test_a_folder_marked_read_only_stays_as_it_is(root: Path, folder: str) -> No
 
 
 def test_a_failing_write_leaves_nothing_behind(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Path, target: Path) -> None:
+    def fail(path: Path, target: Path) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     assert len(opened(root).train_x) == SHOTS * 6
     assert not list(stored(root, "").parent.iterdir())
 

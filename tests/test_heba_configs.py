@@ -87,7 +87,8 @@ def test_a_published_file_loads_unchanged_and_says_what_ours_says(tmp_path: Path
     ours = settings(loaded(ROOT / "configs" / "trainers" / "HeBA" / f"{name}.yaml"))
     different = {key for key in ours if ours[key] != published[key]}
     scale = {"TRAINER.HeBA.ADAPTER_SCALE", "TRAINER.HeBA.ADAPTER_SCALE_BASE"}  # two names of the same number
-    assert different == (scale if name == "x2d" else set())
+    # ours leave the precision open; on a GPU they compute in the published one (test_precision.py)
+    assert different == {"TRAINER.HeBA.PREC"} | (scale if name == "x2d" else set())
 
 
 def test_the_published_x2d_file_scales_the_adapters(tmp_path: Path) -> None:

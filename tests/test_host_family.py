@@ -57,7 +57,7 @@ RUNS = {
     "fp16": (
         "ContextTuning",
         "tiny-ViT",
-        "TRAINER.COOP.CTX_INIT a_photo_of_a DATASET.SUBSAMPLE_CLASSES base",
+        "TRAINER.COOP.PREC fp16 TRAINER.COOP.CTX_INIT a_photo_of_a DATASET.SUBSAMPLE_CLASSES base",
     ),
     "best_val": (
         "ContextTuning",
@@ -65,19 +65,31 @@ RUNS = {
         "TRAINER.COOP.PREC fp32 TRAINER.COOP.N_CTX 4 TEST.FINAL_MODEL best_val",
     ),
     "amp": ("ContextTuning", "tiny-RN", "TRAINER.COOP.PREC amp TRAINER.COOP.CSC True TRAINER.COOP.N_CTX 2"),
-    "rn_fp16": ("ContextTuning", "tiny-RN", "TRAINER.COOP.CLASS_TOKEN_POSITION middle"),
-    "fp32": ("ContextTuning", "tiny-RN", "TRAINER.COOP.PREC fp32 TRAINER.COOP.CLASS_TOKEN_POSITION front"),
+    "rn_fp16": (
+        "ContextTuning",
+        "tiny-RN",
+        "TRAINER.COOP.PREC fp16 TRAINER.COOP.CLASS_TOKEN_POSITION middle",
+    ),
+    "auto": (  # fp32 on a CPU; the published file does not know the word
+        "ContextTuning",
+        "tiny-RN",
+        "TRAINER.COOP.PREC auto TRAINER.COOP.CLASS_TOKEN_POSITION front USE_CUDA False",
+    ),
     "own_name": ("CoOp", "tiny-ViT", "TRAINER.COOP.PREC fp32 TRAINER.COOP.CTX_INIT a_photo_of_a"),
     "images_fp16": (  # few steps: each is slow on a CPU without float16
         "ImageConditioned",
         "tiny-ViT",
-        "TRAINER.COCOOP.N_CTX 4 DATALOADER.TRAIN_X.BATCH_SIZE 1 "
+        "TRAINER.COCOOP.PREC fp16 TRAINER.COCOOP.N_CTX 4 DATALOADER.TRAIN_X.BATCH_SIZE 1 "
         "DATASET.NUM_SHOTS 1 DATASET.SUBSAMPLE_CLASSES base",
     ),
     "images_amp": ("ImageConditioned", "tiny-RN", "TRAINER.COCOOP.PREC amp TRAINER.COCOOP.CTX_INIT a"),
 }
 NEW = {
-    "new": ("ContextTuning", "tiny-ViT", "TRAINER.COOP.CTX_INIT a_photo_of_a DATASET.SUBSAMPLE_CLASSES new"),
+    "new": (
+        "ContextTuning",
+        "tiny-ViT",
+        "TRAINER.COOP.PREC fp16 TRAINER.COOP.CTX_INIT a_photo_of_a DATASET.SUBSAMPLE_CLASSES new",
+    ),
     "zeroshot": ("ZeroshotCLIP", "tiny-RN", ""),
     "ensemble": ("ZeroshotCLIP2", "tiny-ViT", ""),
 }
@@ -101,7 +113,7 @@ for arguments in runs:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository with the trainers dropped in; two of them take the place of ours."""
     house = tmp_path_factory.mktemp("house")
-    for room in ("clip", "dassl", "datasets", "trainers", "configs"):
+    for room in ("clip", "dassl", "datasets", "fileio", "trainers", "configs"):
         shutil.copytree(ROOT / room, house / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "train.py", house)
     for name in ("context_tuning", "image_conditioned", "zsclip"):

@@ -12,10 +12,13 @@ import parse_test_res
 from tests.result_trees import (
     details,
     experiment,
+    in_folder,
+    write_log,
     write_protocols,
     write_results,
 )
 
+pytestmark = pytest.mark.usefixtures("written_run")
 SCRIPT = Path(parse_test_res.__file__)
 CALTECH = experiment("train_base", "caltech101")
 
@@ -173,6 +176,16 @@ def test_a_run_where_the_scripts_put_none_is_named(tmp_path, capsys):
     assert status == 0
     assert "mine" not in out
     assert err == f"in no table: {tmp_path}/mine is not where the scripts put runs\n"
+
+
+def test_runs_that_lie_deeper_where_no_script_puts_them_are_named(tmp_path, capsys):
+    folder = tmp_path / "a/b/c/seed1"
+    write_log(folder / "log.txt", in_folder(folder))
+    status, out, err = parse(capsys, tmp_path)
+    assert (status, out) == (2, "")
+    lines = err.splitlines()
+    assert lines[0] == f"in no table: {folder} is not where the scripts put runs"
+    assert lines[1].startswith(f"error: no finished run in {tmp_path}: ")
 
 
 def test_several_folders_of_seeds_are_shown_one_after_the_other(tmp_path, capsys):

@@ -1,7 +1,9 @@
 """Pictures of runs, and the page: complete in itself, and shown by a browser."""
 
 import base64
+import html
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -16,12 +18,13 @@ import plot_results
 from reporting import plots
 from reporting.curves import class_changes, losses
 from reporting.layout import find_places
-from reporting.plots.accuracy import draw_bars, draw_few_shot
+from reporting.plots.accuracy import draw_bars, draw_few_shot, draw_scatter
 from reporting.plots.runs import draw_class_changes, loss_curves
 from reporting.read import Run
 from reporting.tables import make_tables
-from tests.result_trees import experiment, steps, write_log, write_protocols, write_results
+from tests.result_trees import cut, experiment, theirs, write_log, write_protocols, write_results, written
 
+pytestmark = pytest.mark.usefixtures("written_run")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PICTURES = {
     "base2new_hm",
@@ -30,12 +33,16 @@ PICTURES = {
     "domain_generalization_accuracy",
     "few_shot",
     "training",
-    "classes_base2new_HeBA_base2new_dtd",
+    *(
+        f"classes_{kind}_HeBA_base2new_{name}"
+        for kind in ("base2new", "few_shot")
+        for name in ("dtd", "eurosat")
+    ),
 }
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory) -> Path:
+def output(tmp_path_factory, written_run) -> Path:
     """Runs of all protocols on two data sets."""
     output = tmp_path_factory.mktemp("runs") / "output"
     write_protocols(output, ["dtd", "eurosat"], seeds=2)
@@ -57,8 +64,7 @@ def tables_of(output: Path) -> list:
 
 def test_each_picture_is_written_as_png_and_svg(report):
     names = {path.name for path in report[0].iterdir()}
-    every = PICTURES | {"classes_base2new_HeBA_base2new_eurosat"}
-    assert names == {f"{name}.{suffix}" for name in every for suffix in ("png", "svg")}
+    assert names == {f"{name}.{suffix}" for name in PICTURES for suffix in ("png", "svg")}
 
 
 def test_bars_have_the_tables_heights_and_differ_in_grey(output):
@@ -75,6 +81,26 @@ def test_bars_have_the_tables_heights_and_differ_in_grey(output):
     assert min(b - a for a, b in zip(lightness, lightness[1:], strict=False)) > 0.1
 
 
+def test_no_sign_is_cut_by_the_frame(output):
+    axes = draw_scatter([t for t in tables_of(output) if t.key.kind == "base2new"], []).axes[0]
+    low, high = axes.get_xlim()
+    assert axes.get_ylim() == (low, high)
+    points = [point for signs in axes.collections for point in signs.get_offsets().ravel()]
+    assert min(points) - low >= 0.03 * (high - low)
+    assert high - max(points) >= 0.03 * (high - low)
+
+
+def test_one_seed_has_no_error_bar(tmp_path):
+    for half in ("train_base", "test_new"):
+        for dataset, seeds in (("dtd", 1), ("eurosat", 2)):
+            for seed in range(1, seeds + 1):
+                write_results(tmp_path / experiment(half, dataset) / f"seed{seed}", 80.0 + seed)
+    figure = draw_bars(tables_of(tmp_path), [], "HM")
+    bars = next(group for group in figure.axes[0].containers if hasattr(group, "patches"))
+    lines = [line for line in bars.errorbar.lines[2][0].get_segments() if len(line)]
+    assert [line[1][1] - line[0][1] for line in lines] == pytest.approx([1.0])  # eurosat's alone
+
+
 def test_few_shot_curves_have_the_tables_points(output):
     tables = [table for table in tables_of(output) if table.key.kind == "few_shot"]
     panels = {panel.get_title(): panel for panel in draw_few_shot(tables).axes}
@@ -86,10 +112,16 @@ def test_few_shot_curves_have_the_tables_points(output):
 
 
 def test_losses_are_the_means_of_the_epochs_from_all_logs(tmp_path):
-    cut = "epoch [3/5] batch [1/6] time 0.2 (0.2) data 0.0 (0.0) loss 9.0 (9.0) lr 7.5000e-03 eta 0:00:03\n"
-    write_log(tmp_path / "log.txt", steps(2) + cut)
-    write_log(tmp_path / "log.txt-2026-01-02-00-00-00", steps(5, first=3))
-    assert losses(Run(tmp_path)) == {1: 2.0, 2: 1.0, 3: 0.6667, 4: 0.5, 5: 0.4}
+    log = written("base", "log.txt")
+    found = re.findall(r"^epoch \[(\d)/3\].* loss \S+ \(([\d.]+)\)", log, re.MULTILINE)
+    means = {int(epoch): float(loss) for epoch, loss in found}  # the last line of each epoch counts
+    assert sorted(means) == [1, 2, 3]
+    write_log(tmp_path / "log.txt", cut(log, "epoch [2/3]").replace(f"({found[1][1]})", "(9.0)"))
+    resumed = "\n".join(line for line in log.split("\n") if not line.startswith("epoch [1/3]"))
+    write_log(tmp_path / "log.txt-2026-01-02-00-00-00", resumed)
+    assert losses(Run(tmp_path)) == means
+    write_log(tmp_path / "log.txt-2026-01-03-00-00-00", log.replace(f"({found[2][1]})", "(nan)"))
+    assert losses(Run(tmp_path)) == means  # nan is no number
 
 
 def test_losses_of_published_logs_are_read(assets):
@@ -104,9 +136,10 @@ def test_losses_of_published_logs_are_read(assets):
 def test_class_changes_are_against_zero_shot_on_the_same_classes(tmp_path):
     for half, before, after in (("train_base", (4, 5), (8, 5)), ("test_new", (10, 10), (9, 5))):
         for trainer, hits in (("ZeroshotCLIP", before), ("HeBA", after)):
+            told = json.loads(written("base", "results.json"))["per_class"][:2]
             classes = [
-                {"label": n, "classname": name, "correct": correct, "total": 10}
-                for n, (name, correct) in enumerate(zip(("ant", "bee"), hits, strict=True))
+                entry | {"classname": name, "correct": correct, "total": 10}
+                for entry, name, correct in zip(told, ("ant", "bee"), hits, strict=True)
             ]
             folder = tmp_path / experiment(half, "dtd", trainer) / "seed1"
             write_results(
@@ -147,7 +180,7 @@ class Links(HTMLParser):
 def test_the_page_loads_nothing_from_elsewhere(report):
     page = report[1].read_text("utf-8")
     links = Links(page).found
-    assert len(links) == len(PICTURES) + 1
+    assert len(links) == len(PICTURES)
     assert all(link.startswith("data:image/svg+xml;base64,") for link in links)
     assert not re.search(r"@import|url\(|<script", page)
     for link in links:
@@ -158,7 +191,12 @@ def test_the_page_has_tables_and_exact_commands(report, output):
     page = report[1].read_text("utf-8")
     assert page.count("<table>") == 2 + 6  # overviews, then a table for each method and protocol
     assert "python plot_results.py " in page
-    assert "python train.py --trainer HeBA DATASET.NUM_SHOTS 4" in page
+    command = json.loads(written("base", "results.json"))["command"]
+    assert command.startswith("python train.py --root ")
+    assert f"<pre>{html.escape(command)}</pre>" in page
+    assert "p y t h o n" not in page
+    heads = re.findall(r"<p>dtd, (\w+), seed (\d)", page[page.index("HeBA base2new") :])
+    assert heads[:4] == [("Base", "1"), ("Base", "2"), ("Novel", "1"), ("Novel", "2")]
     assert str(output) in page
 
 
@@ -180,7 +218,7 @@ def test_chromium_shows_the_page_without_a_network(report, tmp_path):
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1600,6000"]
     run = [*command, "--dump-dom", page.as_uri()]
     dom = subprocess.run(run, capture_output=True, text=True, timeout=120, check=True).stdout
-    assert f"<title>shown {len(PICTURES) + 1}</title>" in dom
+    assert f"<title>shown {len(PICTURES)}</title>" in dom
     run = [*command, f"--screenshot={tmp_path / 'page.png'}", page.as_uri()]
     subprocess.run(run, capture_output=True, timeout=120, check=True)
     picture = Image.open(io.BytesIO((tmp_path / "page.png").read_bytes())).convert("L")
@@ -191,7 +229,52 @@ def test_chromium_shows_the_page_without_a_network(report, tmp_path):
     assert bottom - top > 3000
 
 
+def test_the_command_of_a_run_that_the_program_wrote_is_shown_as_it_was(written_run, tmp_path):
+    """The record as it is, in a folder where scripts put runs."""
+    folder = tmp_path / experiment("train_base", "caltech101", shots=4) / "seed1"
+    shutil.copytree(written_run / "base", folder, ignore=shutil.ignore_patterns("adapter_learner"))
+    argv = [str(tmp_path), "--out", str(tmp_path / "plots"), "--html", str(tmp_path / "report.html")]
+    assert plot_results.main(argv) == 0
+    record = json.loads((folder / "results.json").read_text())
+    page = (tmp_path / "report.html").read_text("utf-8")
+    told = f"caltech101, Base, seed 1: {record['accuracy']:.2f} %"
+    assert f"<p>{told}</p><pre>{html.escape(record['command'])}</pre>" in page
+
+
 # What goes wrong.
+
+
+EVIL = "\x1b]0;x\x07\x9b31m$\\frac$<b>"
+
+
+def test_names_from_records_do_no_harm_in_pictures_page_and_terminal(tmp_path, capsys):
+    for half in ("train_base", "test_new"):
+        for trainer in ("ZeroshotCLIP", EVIL):
+            classes = json.loads(written("base", "results.json"))["per_class"]
+            classes = [entry | {"classname": entry["classname"] + EVIL} for entry in classes]
+            folder = tmp_path / EVIL / experiment(half, "dtd", trainer) / "seed1"
+            told = {"per_class": classes, "command": f"python {EVIL}", "eval_only": half == "test_new"}
+            write_results(folder, 80.0, trainer=trainer, **told)
+            write_log(folder / "log.txt", theirs())
+    argv = [str(tmp_path), "--out", str(tmp_path / f"plots{EVIL}"), "--html", str(tmp_path / "report.html")]
+    assert plot_results.main(argv) == 0
+    said = "".join(capsys.readouterr())
+    page = (tmp_path / "report.html").read_text("utf-8")
+    for text in (said, page):
+        assert r"\x1b]0;x\x07\x9b31m" in text
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
+    assert "<b>" not in page
+    assert any(path.name.startswith("classes_") for path in (tmp_path / f"plots{EVIL}").iterdir())
+
+
+def test_a_damaged_record_is_named_on_the_page_and_in_no_picture(tmp_path):
+    for seed, damage in ((1, {}), (2, {"phases": [1]}), (3, {"per_class": "x"})):
+        write_results(tmp_path / experiment("train_base", "dtd") / f"seed{seed}", 80.0, **damage)
+    argv = [str(tmp_path), "--out", str(tmp_path / "plots"), "--html", str(tmp_path / "report.html")]
+    assert plot_results.main(argv) == 0
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "phases is a list, not an object" in page
+    assert "per_class is &quot;x&quot;, not a list" in page
 
 
 def fails(capsys: pytest.CaptureFixture, *argv: object) -> str:

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -219,3 +220,28 @@ def test_mistakes_are_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_escape_sequences_in_names_never_reach_the_terminal_raw(
+    trained: Path, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x1b]0;x\x07\x9b31m\x7f\u202e"
+    picture = tmp_path / f"{evil}.png"
+    picture.write_bytes(Path(pictures[0]).read_bytes())
+    broken = tmp_path / f"{evil}broken.png"
+    broken.write_text("no picture")
+    call = ["--model-dir", str(trained), str(picture), str(broken)]
+    for style in ("text", "json", "csv"):
+        capsys.readouterr()
+        assert predict.main([*call, "--format", style, "--classes", f"cat{evil}", "dog"]) == 1
+        out, err = capsys.readouterr()
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", (out + err).replace("\r\n", "\n"))
+        assert r"\x1b]0;x\x07\x9b31m\x7f\u202ebroken.png" in err
+        if style == "json":
+            (found,) = json.loads(out)
+            assert found["path"] == str(picture)
+            assert {entry["class"] for entry in found["predictions"]} == {f"cat{evil}", "dog"}
+        else:
+            assert r"\x1b]0;x\x07\x9b31m\x7f\u202e" in out
+    assert predict.main([str(tmp_path / f"missing{evil}")]) == 2
+    assert r"missing\x1b]0;x\x07" in capsys.readouterr().err

@@ -14,9 +14,10 @@ from dassl.data.datasets import DATASET_REGISTRY
 from datasets.preparation import imagenet, transfer, unpack
 from datasets.preparation.check import survey
 from datasets.preparation.errors import NoRoom
-from datasets.preparation.layout import WORKSPACE
+from datasets.preparation.layout import LOCK, WORKSPACE
 from datasets.preparation.run import prepare
 from datasets.preparation.sources import File, Source, load_sources
+from fileio import exclusive
 from tests.prepare_world import WNIDS, Server, picture, small, tree, with_files, zipped
 
 NAMES = [source.name for source in load_sources()]
@@ -242,15 +243,14 @@ def test_what_has_no_source_ends_in_instructions(server: Server, tmp_path: Path)
 
 
 def test_two_processes_do_not_work_in_one_folder(server: Server, tmp_path: Path) -> None:
-    import fcntl
-
     source = small("EuroSAT", server)
-    work = tmp_path / "eurosat" / WORKSPACE
-    work.mkdir(parents=True)
-    with open(work / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(OSError, match="another process"):
-            prepare(source, tmp_path)
+    (tmp_path / "eurosat").mkdir()
+    with (
+        exclusive(tmp_path / "eurosat" / LOCK),
+        pytest.raises(OSError, match=rf'another process prepares ".*eurosat" \(process {os.getpid()} on '),
+    ):
+        prepare(source, tmp_path)
+    assert not list((tmp_path / "eurosat").iterdir())
 
 
 def test_classnames_come_from_another_folder_or_from_installed_packages(

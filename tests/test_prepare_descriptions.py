@@ -11,12 +11,12 @@ from datasets.preparation import descriptions
 from datasets.preparation.descriptions import (
     class_names,
     is_described,
-    key,
     prepare_descriptions,
     read_json,
     read_python,
 )
 from datasets.preparation.errors import Damaged, Unavailable
+from datasets.preparation.names import RENAMINGS, RULES, key, match, published_names
 from datasets.preparation.run import prepare
 from datasets.preparation.sources import Source, find_source, load_sources
 from tests.prepare_world import Server, small
@@ -93,7 +93,7 @@ def test_descriptions_land_below_the_root_once(server: Server, tmp_path: Path) -
 
 
 def test_every_class_needs_a_description(server: Server, tmp_path: Path) -> None:
-    server.files["ucf101.py"] = b'U = {"apply eye makeup": ["a face."], "yoyo": ["a toy."]}'
+    server.files["ucf101.py"] = b'U = {"apply eye makeup": ["a face."], "yo": ["a toy."]}'
     data = small("UCF101", server)
     prepare(data, tmp_path)
     with pytest.raises(Unavailable, match=r"good/ucf101.py: describes no Yo_Yo \(1 classes\)"):
@@ -129,8 +129,8 @@ def test_a_file_that_lacks_classes_is_skipped_for_the_next_source(server: Server
     path.write_text("{")
     assert not is_described(two, tmp_path)
     path.unlink()
-    with pytest.raises(Unavailable, match="describes 2 classes instead of 47"):
-        prepare_descriptions(source_of("dtd"), tmp_path, mirror=server.url())
+    with pytest.raises(Unavailable, match="describes 2 classes instead of 3"):
+        prepare_descriptions(replace(two, classes=3), tmp_path, mirror=server.url())
 
 
 def test_cupls_names_become_those_of_coops_loaders(server: Server, tmp_path: Path) -> None:
@@ -174,3 +174,163 @@ def test_the_published_descriptions_cover_the_real_classes(assets: Path, tmp_pat
             names = class_names(source, tmp_path)
             assert len(names) == source.classes
             assert {key(name) for name in names} <= {key(name) for name in content}
+
+
+@pytest.mark.parametrize(
+    ("name", "classname", "how"),
+    [
+        ("Sea lion", "sea_lion", None),
+        ("globe flower", "globe-flower", "punctuation and spaces"),
+        ("Colts-Foot", "colt's foot", "punctuation and spaces"),
+        ("hand stand pushups", "Handstand_Pushups", "punctuation and spaces"),
+        ("creme brulee", "crème_brûlée", "the spelling"),
+        ("checkered", "chequered", "the spelling"),
+        ("water lily", "water_lilly", "the spelling"),
+        ("waffle", "waffles", "the plural"),
+        ("donut holes", "doughnut_hole", "the plural"),
+        ("cookies", "cookie", "the plural"),
+        ("glass", "glasses", "the plural"),
+    ],
+)
+def test_one_class_written_in_two_ways_is_matched(name: str, classname: str, how: str | None) -> None:
+    other, notes = match([name, "something else"], [classname], source_of("dtd"))
+    if how is None:
+        assert (other, notes) == ({}, [])
+    else:
+        assert other == {name: classname}
+        assert notes == [f'"{name}" describes {classname}: the same but for {how}']
+
+
+@pytest.mark.parametrize(
+    ("name", "classname"),
+    [
+        ("737-200", "737-300"),
+        ("7 37", "73 7"),
+        ("2012 Audi TT Coupe", "2012 Audi TTS Coupe"),
+        ("knotted", "dotted"),
+        ("yin and yang symbol", "yin_yang"),
+        ("A320", "A321"),
+        ("C#", "C++"),
+    ],
+)
+def test_different_classes_are_not_matched(name: str, classname: str) -> None:
+    with pytest.raises(ValueError, match=r"^describes no .* \(1 classes\)$"):
+        match([name], [classname], source_of("dtd"))
+
+
+def test_a_name_that_may_be_two_classes_is_refused_with_both() -> None:
+    with pytest.raises(ValueError, match="describes no T-shirt .*; T-shirt may be 'tshirt' or 't shirt'"):
+        match(["tshirt", "t shirt"], ["T-shirt"], source_of("dtd"))
+    with pytest.raises(ValueError, match="glasses .*; glass may be 'Glass.' or .*; glasses may be 'Glass.'"):
+        match(["Glass.", "glass'"], ["glass", "glasses"], source_of("dtd"))
+    with pytest.raises(ValueError, match="describes no cranes"):  # not the crane's sentences
+        match(["crane"], ["crane", "cranes"], source_of("dtd"))
+    assert match(["crane", "Cranes"], ["crane", "cranes"], source_of("dtd")) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    "source", [s for s in load_sources() if s.layout != "folders"], ids=lambda s: s.config
+)
+def test_no_rule_takes_two_published_classes_for_one(source: Source) -> None:
+    names = {key(name) for name in published_names(source)}
+    assert len(names) == {"imagenet": 998}.get(source.config, source.classes)
+    for rule, form in RULES.items():
+        assert len({form(name) for name in names}) == len(names), rule
+    assert set(RENAMINGS.get(source.config, {}).values()) <= names
+    assert match(names, names, source) == ({}, [])
+
+
+def test_published_class_names_are_those_of_the_official_splits(assets: Path) -> None:
+    found = 0
+    for source in load_sources():
+        path = assets / "real" / "splits" / (source.split or "none")
+        if path.is_file():
+            names = {key(name) for items in json.loads(path.read_text()).values() for _, _, name in items}
+            assert names == {key(name) for name in published_names(source)}, source.config
+            found += 1
+    assert found == 7
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_cupls_own_names_describe_all_classes(
+    prepared: bool, server: Server, tmp_path: Path, assets: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the pictures are not there: then the names are compared with the published ones."""
+    told = {"caltech101": 8, "oxford_flowers": 3, "ucf101": 1, "stanford_cars": 1}
+    for name, number in told.items():
+        source = source_of(name)
+        names = (assets / "cases" / "04-cupl-real-names" / "names" / f"{name}.json").read_bytes()
+        server.files[descriptions.CUPL_FILES[name]] = names
+        if prepared:
+            (tmp_path / source.folder).mkdir()
+            split = assets / "real" / "splits" / source.split
+            (tmp_path / source.folder / source.split).symlink_to(split)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            path = prepare_descriptions(source, tmp_path, origin="cupl")
+        written = {key(one) for one in json.loads(path.read_text())}
+        assert {key(one) for one in published_names(source)} <= written
+        assert sum(" describes " in line for line in caplog.messages) == number
+        assert ("compared with the published class names" in caplog.messages[-1]) is not prepared
+        assert is_described(source, tmp_path)
+    assert "stanford_cars: 196 names in CoOp's order, as \"" in caplog.text
+
+
+def test_the_loaders_names_are_written_and_each_match_is_told(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CuPL's "off-center face" is the folder Faces, which CoOp calls face; "centered face" is Faces_easy."""
+    data = small("Caltech101", server)
+    images = {"Faces/1.jpg": "face", "yin_yang/1.jpg": "yin_yang", "accordion/1.jpg": "accordion"}
+    split = [[path, label, name] for label, (path, name) in enumerate(images.items())]
+    (tmp_path / data.folder).mkdir()
+    (tmp_path / data.folder / data.split).write_text(json.dumps({"train": split, "val": [], "test": []}))
+    names = ["background", "centered face", "off-center face", "Accordion", "yin and yang symbol"]
+    server.files[descriptions.CUPL_FILES["caltech101"]] = json.dumps({n: [f"{n}."] for n in names}).encode()
+    with caplog.at_level(logging.INFO):
+        path = prepare_descriptions(data, tmp_path, origin="cupl")
+    assert json.loads(path.read_text()) == {
+        "background": ["background."],
+        "centered face": ["centered face."],
+        "face": ["off-center face."],
+        "Accordion": ["Accordion."],
+        "yin_yang": ["yin and yang symbol."],
+    }
+    assert [line for line in caplog.messages if " describes " in line] == [
+        'caltech101: "off-center face" describes face: CuPL\'s other name of it',
+        'caltech101: "yin and yang symbol" describes yin_yang: CuPL\'s other name of it',
+    ]
+
+
+def test_a_file_with_names_that_training_would_not_find_is_not_ready(server: Server, tmp_path: Path) -> None:
+    flowers = source_of("oxford_flowers")
+    mine = tmp_path / "descriptions" / "oxford_flowers.json"
+    mine.parent.mkdir()
+    names = {key(name) for name in published_names(flowers)}
+    mine.write_text(json.dumps({name: ["x."] for name in names}))
+    assert is_described(flowers, tmp_path)
+    mine.write_text(json.dumps({name.replace("globe-flower", "globe flower"): ["x."] for name in names}))
+    assert not is_described(flowers, tmp_path)
+    with pytest.raises(ValueError, match='"globe flower" describes globe-flower: .* delete it to fetch'):
+        prepare_descriptions(flowers, tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["json", "py"])
+def test_two_names_for_one_class_are_refused_with_both(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x.{suffix}"
+    path.write_text(("" if suffix == "json" else "A = ") + '{"Sea Lion": ["a."], "sea_lion": ["b."]}')
+    with pytest.raises(Damaged, match='"Sea Lion" and "sea_lion" are the same class name'):
+        (read_json if suffix == "json" else read_python)(path)
+
+
+def test_a_name_that_stands_twice_in_a_json_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"cat": ["a."], "cat": ["b."]}')
+    with pytest.raises(Damaged, match='"cat" and "cat" are the same'):
+        read_json(tmp_path / "x.json")
+
+
+def test_names_that_coops_order_makes_one_are_refused(server: Server, tmp_path: Path) -> None:
+    content = {"apse (indoor)": ["x."], "indoor apse": ["y."]}
+    server.files[descriptions.CUPL_FILES["sun397"]] = json.dumps(content).encode()
+    with pytest.raises(Unavailable, match='"indoor apse" and "indoor apse" are the same class name'):
+        prepare_descriptions(replace(source_of("sun397"), classes=1), tmp_path, origin="cupl")

@@ -14,11 +14,12 @@ import torch
 
 import train
 from dassl.engine import metrics
+from fileio import file_digest, write_text
 from tests.conftest import ROOT, TOY_CLASSES, run_main
 from trainers.common.config import setup_cfg
 from trainers.common.phases import Phases
-from trainers.common.provenance import backbone_digest, describe_data, file_digest
-from trainers.common.record import config_digest, evaluation, json_text, read_record, write_at_once
+from trainers.common.provenance import backbone_digest, describe_data
+from trainers.common.record import config_digest, evaluation, json_text, read_record
 
 CONFIGS = ROOT / "configs"
 
@@ -226,6 +227,13 @@ def test_a_record_keeps_a_class_on_one_line() -> None:
     assert '  {"label": 0},\n  {"label": 1}\n' in text
 
 
+@pytest.mark.parametrize("damaged", ["[1]", "{}", '{"config": 3}', "[" * 100_000])
+def test_what_is_no_record_is_refused_with_the_remedy(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / "results.json").write_text(damaged)
+    with pytest.raises(ValueError, match=r'results.json" is not the record of a run .*; delete it'):
+        read_record(str(tmp_path))
+
+
 def test_a_file_that_cannot_be_written_whole_does_not_appear(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,5 +242,5 @@ def test_a_file_that_cannot_be_written_whole_does_not_appear(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        write_at_once(tmp_path / "results.json", "{}")
+        write_text(tmp_path / "results.json", "{}")
     assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,8 @@ import pytest
 import parse_test_res
 from tests.result_trees import experiment, write_protocols, write_results
 
+pytestmark = pytest.mark.usefixtures("written_run")
+
 
 def parse(capsys: pytest.CaptureFixture, *argv: object) -> str:
     """Output of the command line, which must succeed."""
@@ -48,7 +50,7 @@ def test_published_numbers_stand_beside_with_the_difference(tmp_path, capsys):
         *["LwEIB"] * 2,
     ]
     # HM of 95 and 80 is 86.86, LwEIB's published one
-    ours = ["95.00 ± 0.00", "80.00 ± 0.00", "86.86 ± 0.00", "1/1"]
+    ours = ["95.00", "80.00", "86.86", "1/1"]  # one seed has no spread
     beside = ["95.43 (-0.43)", "—", "88.16 (-1.30)", "—", "86.86 (-0.00)"]
     assert strip(row(out, "eurosat")) == ["eurosat", *ours, *beside]
     assert strip(row(out, "dtd"))[5:] == ["—", "70.20 (+0.30)", "—", "67.83 (+2.67)", "—"]
@@ -136,7 +138,8 @@ def test_costs_are_columns_if_asked_for(tmp_path, capsys):
 
 def test_the_methods_of_one_data_set_are_one_table_with_spreads_seeds_and_costs(tmp_path, capsys):
     write_protocols(tmp_path, ["dtd"])
-    base2new(tmp_path, "dtd", 70.0, 60.0, trainer="CoOp")  # its record tells no costs
+    untold = {"phases": None, "trainable_parameters": None}
+    base2new(tmp_path, "dtd", 70.0, 60.0, trainer="CoOp", **untold)
     tree = tmp_path / "base2new"
     overview = parse(capsys, tree, "--vs", "MaPLe").split("Base to novel, all methods")[1]
     assert overview.startswith(": accuracy in %, mean ± population std over seeds\n")
@@ -157,18 +160,35 @@ def test_the_methods_of_one_data_set_are_one_table_with_spreads_seeds_and_costs(
     assert found["rows"][1]["cells"]["Base"]["seeds"] == ["1", "2", "3"]
 
 
+def test_zero_shot_clip_is_shown_without_shots(tmp_path, capsys):
+    base2new(tmp_path, "dtd", 53.24, 59.90, trainer="ZeroshotCLIP", eval_only=True)
+    for half in ("train_base", "test_new"):
+        for shots in (1, 4):
+            write_results(tmp_path / experiment(half, "dtd", shots=shots) / "seed1", 80)
+    out = parse(capsys, tmp_path, "--vs")
+    assert "Base to novel: ZeroshotCLIP base2new, " + str(tmp_path) in out
+    overview = out[out.index("all methods") :]
+    names = [line.split("  ")[0] for line in overview.splitlines()]
+    assert [name for name in names if "base2new" in name] == [
+        "HeBA base2new, 1 shot",
+        "HeBA base2new, 4 shots",
+        "ZeroshotCLIP base2new",
+    ]
+
+
 def test_markdown(tmp_path, capsys):
     base2new(tmp_path, "eurosat", 85.0, 50.0)
     out = parse(capsys, tmp_path, "--format", "markdown", "--vs", "MaPLe")
     assert out.startswith("### Base to novel: HeBA base2new, 16 shots, ")
-    assert "| Data set   |         Base |        Novel |           HM |   Seeds |    MaPLe Base |" in out
-    assert "| eurosat    | 85.00 ± 0.00 | 50.00 ± 0.00 | 62.96 ± 0.00 |     1/1 | 94.07 (-9.07) |" in out
+    assert "| Data set   |   Base |   Novel |    HM |   Seeds |    MaPLe Base |" in out
+    assert "| eurosat    |  85.00 |   50.00 | 62.96 |     1/1 | 94.07 (-9.07) |" in out
     assert "\n- published numbers: " in out
 
 
 def test_latex(tmp_path, capsys):
     base2new(tmp_path, "oxford_pets", 85.0, 50.0)
     base2new(tmp_path, "ucf101", 85.0, 50.0)
+    write_results(tmp_path / experiment("train_base", "oxford_pets") / "seed2", 85.0)
     write_results(tmp_path / experiment("train_base", "dtd") / "seed1", 70)
     out = parse(capsys, tmp_path, "--format", "latex", "--vs", "MMA")
     table = "\n".join(line for line in out.splitlines() if not line.startswith("%"))
@@ -176,6 +196,24 @@ def test_latex(tmp_path, capsys):
     assert r"oxford\_pets & 85.00 $\pm$ 0.00 &" in table
     assert r"82.20$^{\dagger}$ (-19.24)" in table
     assert not set(table) & set("±—†")
+
+
+def test_spreads_are_shown_and_explained_only_where_there_are_several_seeds(tmp_path, capsys):
+    base2new(tmp_path, "dtd", 80.0, 70.0)
+    for flags in ([], ["--ci95"]):
+        out = parse(capsys, tmp_path, *flags)
+        assert "±" not in out
+        assert "1.96" not in out
+    assert (
+        json.loads(parse(capsys, tmp_path, "--format", "json"))[0]["rows"][0]["cells"]["Base"]["spread"]
+        is None
+    )
+    (line,) = csv.DictReader(io.StringIO(parse(capsys, tmp_path, "--format", "csv", "--vs")))
+    assert (line["Base"], line["Base spread"], line["HM spread"]) == ("80.0", "", "")
+    write_results(tmp_path / experiment("train_base", "dtd") / "seed2", 81.0)
+    out = parse(capsys, tmp_path)
+    assert "mean ± population std over seeds" in out
+    assert strip(row(out, "dtd"))[1:3] == ["80.50 ± 0.50", "70.00"]
 
 
 def test_csv_has_full_precision_and_a_line_for_each_row(tmp_path, capsys):

@@ -1,12 +1,25 @@
 """Tables of runs: where they are found, what goes into which cell, and the arithmetic."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from reporting.layout import find_places
 from reporting.tables import Row, Table, make_tables, overviews
-from tests.result_trees import details, experiment, result, write_log, write_protocols, write_results
+from tests.result_trees import (
+    details,
+    experiment,
+    in_folder,
+    theirs,
+    write_log,
+    write_protocols,
+    write_results,
+    written,
+)
+
+pytestmark = pytest.mark.usefixtures("written_run")
 
 
 def read(*roots: Path, **options) -> list[Table]:
@@ -17,6 +30,11 @@ def only(root: Path, **options) -> tuple[dict[str, Row], list[str]]:
     """The rows by name and the notes of the only table."""
     (table,) = read(root, **options)
     return {row.name: row for row in table.rows}, table.notes
+
+
+def untold() -> dict:
+    """What a record of a run says that tells nothing of what it took."""
+    return {"phases": None, "trainable_parameters": None}
 
 
 def means(row: Row) -> dict[str, float]:
@@ -67,7 +85,7 @@ def test_seeds_that_differ_are_told(root):
 
 def test_what_is_missing_stays_out_of_the_average(root):
     write_results(root / experiment("train_base", "dtd") / "seed1", 10)
-    write_log(root / experiment("test_new", "dtd") / "seed1/log.txt", "", eval_only=True)
+    write_log(root / experiment("test_new", "dtd") / "seed1/log.txt", "")
     rows, notes = only(root)
     assert rows["Average"].cells["Base"].mean == 67.5
     assert list(rows["dtd"].cells) == ["Base"]
@@ -78,21 +96,78 @@ def test_what_is_missing_stays_out_of_the_average(root):
 @pytest.mark.parametrize(
     ("told", "why"),
     [
-        ({"subsample_classes": "all"}, "DATASET.SUBSAMPLE_CLASSES is all, not base"),
         ({"shots": 4}, "DATASET.NUM_SHOTS is 4, not 16"),
+        ({"split": "val"}, "TEST.SPLIT is val, not test"),
+        ({"subsample_classes": "few"}, "DATASET.SUBSAMPLE_CLASSES is few, not base"),
+        (
+            {"eval_only": True, "model_dir": "output/imagenet/HeBA/x2d_16shots/seed1"},
+            "its model was trained on imagenet (model_dir output/imagenet/HeBA/x2d_16shots/seed1)",
+        ),
     ],
 )
-def test_a_run_of_something_else_than_its_folder_says_is_not_counted(root, told, why):
+def test_a_run_of_something_else_than_its_column_is_not_counted(root, told, why):
+    if told.get("eval_only"):  # a training run would be read before a test
+        (root / experiment("train_base", "eurosat") / "seed1/results.json").unlink()
     write_results(root / experiment("train_base", "eurosat") / "seed2", 99, **told)
     rows, notes = only(root)
-    assert rows["eurosat"].cells["Base"].mean == 80
+    assert [cell.mean for name, cell in rows["eurosat"].cells.items() if name == "Base"] == (
+        [] if told.get("eval_only") else [80]
+    )
     assert any(note.endswith(f"seed2: {why}") for note in notes)
+
+
+def test_the_runs_own_data_set_seed_and_classes_decide_not_the_folders_name(tmp_path):
+    folder = tmp_path / experiment("train_base", "eurosat") / "seed1"
+    write_results(folder, 80, dataset="DescribableTextures", seed=7, subsample_classes="new")
+    rows, notes = only(tmp_path)
+    assert list(rows) == ["dtd"]
+    assert (means(rows["dtd"]), rows["dtd"].cells["Novel"].seeds) == ({"Novel": 80}, ["7"])
+    told = "results.json says data set DescribableTextures, seed 7, new classes"
+    assert notes[0] == f"{folder}: not what the folder's name says: {told}"
+    write_results(folder, 80, dataset="DescribableTextures", subsample_classes="all")
+    (table,) = read(tmp_path)
+    assert (table.key.kind, means(table.rows[0])) == ("few_shot", {"16 shots": 80})
+
+
+def test_names_of_data_sets_that_only_look_different_are_one(tmp_path):
+    for folder, name in (("oxford_pets", "OxfordPets"), ("my-birds", "MyBirds"), ("flowers", "ImageFolder")):
+        write_results(tmp_path / experiment("train_base", folder) / "seed1", 80, dataset=name)
+    # own pictures in a folder that is called as a published data set: not comparable with it
+    write_results(tmp_path / experiment("train_base", "dtd") / "seed1", 80, dataset="ImageFolder")
+    rows, notes = only(tmp_path)
+    assert set(rows) == {"oxford_pets", "my-birds", "flowers", "ImageFolder", "Average"}
+    (note,) = [note for note in notes if "folder's name" in note]
+    assert note.endswith("says data set ImageFolder")
+
+
+def test_of_two_runs_of_the_same_one_counts_and_the_other_is_named(root):
+    moved = root / experiment("train_base", "ucf101") / "seed1"
+    write_results(moved, 10, dataset="EuroSAT")
+    copy = root / experiment("train_base", "eurosat") / "seed_1"
+    write_results(copy, 20)
+    rows, notes = only(root)
+    assert rows["eurosat"].cells["Base"].mean == 85
+    first = root / experiment("train_base", "eurosat") / "seed1"
+    for folder in (moved, copy):
+        assert f"not counted: {folder}: of the same data set, classes and seed is {first}" in notes
+
+
+def test_one_seed_has_no_spread(tmp_path):
+    for half in ("train_base", "test_new"):
+        for dataset, seeds in (("dtd", 1), ("eurosat", 2)):
+            for seed in range(seeds):
+                write_results(tmp_path / experiment(half, dataset) / f"seed{seed + 1}", 80)
+    for ci95 in (False, True):
+        rows, _ = only(tmp_path, ci95=ci95)
+        assert {cell.spread for cell in rows["dtd"].cells.values()} == {None}
+        assert {cell.spread for cell in rows["eurosat"].cells.values()} == {0}
 
 
 def test_the_other_scale_gets_its_column(root):
     for dataset, other in (("eurosat", 52.0), ("zoo", 90.0)):
         for seed in (1, 2):
-            scale = {"base_scale": {"accuracy": other + seed, "adapter_scale": 0.025}}
+            scale = json.loads(written("novel", "results.json"))["other"]
+            scale["base_scale"]["accuracy"] = other + seed
             write_results(root / experiment("test_new", dataset) / f"seed{seed}", 60, other=scale)
     rows, _ = only(root)
     assert rows["eurosat"].cells["Novel (base scale)"].mean == 53.5
@@ -160,6 +235,55 @@ def test_the_source_of_untrained_targets_is_the_only_possible_one(tmp_path):
     }
 
 
+def test_claps_targets_lie_beside_their_source_and_have_its_trainer(tmp_path):
+    config = "SGD_lr1e-1_B256_ep300_ZSInit_l2Constraint"
+    tree = tmp_path / "output/FINAL/debug"
+    source = tree / f"imagenet/{config}_16shots/seed1"
+    write_results(source, 70, trainer="ADAPTER")
+    for dataset in ("imagenet_a", "dtd"):
+        folder = tree / f"{dataset}/{config}_16shots/seed1"
+        write_results(folder, 60, trainer="ADAPTER", eval_only=True, model_dir=str(source))
+    write_results(tree / f"eurosat/{config}_16shots/seed1", 80, trainer="ADAPTER")  # few-shot on itself
+    found = {table.key.kind: table for table in read(tmp_path)}
+    assert {table.method for table in found.values()} == {f"ADAPTER {config}"}
+    rows = {kind: {row.name: means(row) for row in table.rows} for kind, table in found.items()}
+    assert rows == {
+        "cross_dataset": {"imagenet": {"Accuracy": 70}, "dtd": {"Accuracy": 60}},
+        "domain_generalization": {"imagenet": {"Accuracy": 70}, "imagenet_a": {"Accuracy": 60}},
+        "few_shot": {"eurosat": {"16 shots": 80}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("xd/imagenet/TextRefiner/c_16shots", "evaluation/xd/TextRefiner/c_16shots/dtd"),
+        ("output_img/imagenet/HPT/xd_shots_16", "output_img/evaluation/HPT/xd_shots_16/dtd"),
+    ],
+)
+def test_sources_and_targets_of_textrefiner_and_hpt_make_one_table(tmp_path, source, target):
+    write_log(tmp_path / source / "seed1/log.txt", in_folder(tmp_path / source / "seed1", "70.0"))
+    folder = tmp_path / target / "seed1"
+    # their scripts give the targets no number of shots, and end the model's folder with a slash
+    log = in_folder(folder, "60.0", NUM_SHOTS="-1", model_dir=f"output/{source}/seed1/")
+    write_log(folder / "log.txt", log)
+    (table,) = read(tmp_path)
+    assert (table.key.kind, table.key.source, table.key.shots) == ("cross_dataset", "imagenet", 16)
+    assert {row.name: means(row) for row in table.rows} == {
+        "imagenet": {"Accuracy": 70},
+        "dtd": {"Accuracy": 60},
+    }
+    assert table.notes == []
+
+
+def test_weights_of_a_loss_in_the_folders_name_are_methods_of_their_own(tmp_path):
+    for weight in ("8.0", "1.0"):
+        for half in ("train_base", "test_new"):
+            run = f"base2new/{half}/dtd/shots_16_{weight}/KgCoOp/rn50_ep100/seed1"
+            write_log(tmp_path / run / "log.txt", in_folder(tmp_path / run))
+    assert [table.method for table in read(tmp_path)] == ["KgCoOp rn50_ep100 1.0", "KgCoOp rn50_ep100 8.0"]
+
+
 COOP = "CoOp rn50 nctx16_cscFalse_ctpend"
 XD = "vit_b16_c2_ep5_batch4_2ctx_cross_datasets"
 FEW = "vit_b16_c2_ep50_batch4_4+4ctx_few_shot"
@@ -174,23 +298,40 @@ FEW = "vit_b16_c2_ep50_batch4_4+4ctx_few_shot"
         ("evaluation/CoOp/rn50_16shots/nctx16_cscFalse_ctpend/dtd/seed2", "cross_dataset", COOP, "Accuracy"),
         (f"evaluation/MaPLe/{XD}_16shots/dtd/seed3", "cross_dataset", f"MaPLe {XD}", "Accuracy"),
         (f"dtd/PromptSRC/{FEW}_4shots/seed1", "few_shot", f"PromptSRC {FEW}", "4 shots"),
+        ("base2new/train_base/dtd/shots_16_8.0/KgCoOp/rn/seed2", "base2new", "KgCoOp rn 8.0", "Base"),
+        ("o_4_eval/base2new/test_new/dtd/shots_16_1.0/TCP/vit/seed3", "base2new", "TCP vit 1.0", "Novel"),
+        ("base2new/train_base/dtd/shots_16/DPC/vit/seed_1", "base2new", "DPC vit", "Base"),
+        ("B2N/train_base/dtd/HPT/b2n_shots_16/seed1", "base2new", "HPT b2n", "Base"),
+        ("B2N/test_new/dtd/HPT/b2n_shots_16/seed1", "base2new", "HPT b2n", "Novel"),
+        (
+            "base2new/test_new/dtd/TextRefiner/c_16shots/nctx4/seed1",
+            "base2new",
+            "TextRefiner c nctx4",
+            "Novel",
+        ),
         ("ZeroshotCLIP/vit_b16/dtd", "few_shot", "ZeroshotCLIP vit_b16", "0 shots"),
     ],
 )
 @pytest.mark.parametrize("end", ["Finish training\n", "Finished training\n"])
 def test_the_familys_folders_are_known(tmp_path, path, kind, method, column, end):
     is_test = column in ("Novel", "Accuracy", "0 shots")
-    body = f"trainer: {method.split()[0]}\n" + result("70.0", end)
-    write_log(tmp_path / path / "log.txt", body, eval_only=is_test)
+    classes = {"Base": "base", "Novel": "new"}.get(column, "all")
+    told = {"NAME": "DescribableTextures", "trainer": method.split()[0], "SUBSAMPLE_CLASSES": classes}
+    shots = re.search(r"shots_(\d+)|(\d+)shots", path)
+    told |= {"seed": path[-1] if path[-1].isdigit() else "None", "model_dir": ""}
+    told |= {"NUM_SHOTS": next(filter(None, shots.groups())) if shots else "-1"}
+    log = theirs("70.0", "novel" if is_test else "base", **told)
+    write_log(tmp_path / path / "log.txt", log.replace("Finish training\n", end))
     (table,) = read(tmp_path)
+    assert table.notes == []
     assert (table.key.kind, table.method) == (kind, method)
     assert [row.name for row in table.rows] == ["dtd"]
     assert means(table.rows[0]) == {column: 70}
 
 
 def test_a_folder_that_only_looks_like_a_zero_shot_run_is_a_stray(tmp_path):
-    write_log(tmp_path / "my/own/dtd/log.txt", "trainer: HeBA\n" + result("70.0", end=""), eval_only=True)
-    assert find_places([tmp_path]) == ([], [tmp_path / "my/own/dtd"])
+    write_log(tmp_path / "my/own/dtd/log.txt", theirs("70.0", "novel"))
+    assert find_places([tmp_path]) == ([], {tmp_path / "my/own/dtd": "is not where the scripts put runs"})
 
 
 def test_trees_some_levels_below_are_found_each_with_its_tables(root, tmp_path):
@@ -204,7 +345,7 @@ def test_trees_some_levels_below_are_found_each_with_its_tables(root, tmp_path):
     (tmp_path / "log.txt").write_text("")  # e.g. of nohup
     roots = [str(table.key.root.relative_to(tmp_path).parent) for table in read(tmp_path)]
     assert roots == ["a/b/c/d/e", "a/f", "output"]
-    assert find_places([tmp_path])[1] == []
+    assert find_places([tmp_path])[1] == {}
 
 
 def test_several_roots_give_each_run_once(root):
@@ -248,7 +389,7 @@ def test_the_overview_compares_methods_over_what_all_of_them_have(tmp_path):
     write_protocols(tmp_path, ["caltech101", "dtd", "eurosat"], seeds=1)
     for half in ("train_base", "test_new"):
         for dataset, accuracy in (("dtd", 70), ("caltech101", 90), ("ucf101", 10)):
-            write_results(tmp_path / experiment(half, dataset, "CoOp", "ctx") / "seed1", accuracy)
+            write_results(tmp_path / experiment(half, dataset, "CoOp", "ctx") / "seed1", accuracy, **untold())
     write_results(
         tmp_path / experiment("train_base", "dtd", "KgCoOp", "x") / "seed1", 1
     )  # not complete anywhere
@@ -281,7 +422,8 @@ def test_an_overview_of_one_data_set_keeps_spreads_and_seeds(tmp_path):
     write_protocols(tmp_path, ["dtd", "eurosat"])
     for half in ("train_base", "test_new"):
         for seed, accuracy in ((1, 70), (2, 90)):
-            write_results(tmp_path / experiment(half, "dtd", "CoOp", "ctx") / f"seed{seed}", accuracy)
+            folder = tmp_path / experiment(half, "dtd", "CoOp", "ctx") / f"seed{seed}"
+            write_results(folder, accuracy, **untold())
     table = overviews(read(tmp_path), ["MaPLe"])[0]
     rows = {row.name: row for row in table.rows}
     novel = rows["CoOp ctx"].cells["Novel"]

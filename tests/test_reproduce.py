@@ -87,6 +87,7 @@ def test_a_job_that_takes_long_is_not_expected_to_take_nothing(tmp_path: Path) -
     assert time_left(tasks, 1)[0] > 50
 
 
+@pytest.mark.usefixtures("written_run")
 def test_at_the_end_the_plans_methods_stand_in_one_table(tmp_path: Path) -> None:
     write_protocols(tmp_path, ["caltech101", "dtd"])
     write_results(tmp_path / experiment("train_base", "dtd", config="mine") / "seed1", 1)  # not asked for

@@ -69,6 +69,13 @@ def test_what_all_data_sets_share_is_suspected_where_most_are_wrong(tmp_path: Pa
     assert suspects == ["what all data sets share: weights, tokens, the images' preprocessing"] * 2
 
 
+@pytest.mark.parametrize("damaged", ["[1]", '{"accuracy": true}', "[" * 100_000])
+def test_a_job_with_a_damaged_record_is_not_compared(tmp_path: Path, damaged: str) -> None:
+    job = zero_shot(tmp_path, 56.48, 64.05)
+    (tmp_path / "new/results.json").write_text(damaged)
+    assert compare([job], EUROSAT) == []
+
+
 def test_the_difference_is_the_larger_of_both_halves() -> None:
     comparison = Comparison("dtd", {"base": 50.0, "new": 60.0}, {"base": 50.1, "new": 60.31})
     assert comparison.difference == pytest.approx(0.31)

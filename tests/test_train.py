@@ -15,10 +15,11 @@ import pytest
 import torch
 
 import train
+from fileio.atomic import temporary_name
 from tests.conftest import ROOT, run_main
 from trainers.common.config import setup_cfg
 from trainers.common.record import differing_settings, read_record
-from trainers.common.run_folder import alone_in, check_model_dir, saved_traceback
+from trainers.common.run_folder import alone_in, check_model_dir, last_epoch, saved_traceback
 
 BASE2NEW = str(ROOT / "configs" / "trainers" / "HeBA" / "base2new.yaml")
 CALTECH101 = str(ROOT / "configs" / "datasets" / "caltech101.yaml")
@@ -454,16 +455,31 @@ def test_a_second_process_stays_out_of_a_running_folder(
         arguments = subprocess_command(command(toy_data, tmp_path, toy_flags))
         done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "another process is running in" in done.stderr
+    assert f'another process is running in "{tmp_path}" (process {os.getpid()} on ' in done.stderr
     assert not (tmp_path / ".lock").exists()
 
 
 def test_half_written_files_of_a_killed_run_are_swept_up(tmp_path: Path) -> None:
-    half = tmp_path / "adapter_learner" / "model.pth.tar-3.tmp-123"
-    half.parent.mkdir()
-    half.touch()
+    model, child = tmp_path / "adapter_learner", tmp_path / "seed2"
+    half = [tmp_path / "resume.pth.tar", tmp_path / "results.json", model / "model.pth.tar-3"]
+    half = [temporary_name(path) for path in half]
+    # a live run's in a folder below this one, and what a user keeps there
+    others = [temporary_name(child / name) for name in ("resume.pth.tar", "adapter.safetensors")]
+    others += [temporary_name(child / "adapter_learner" / "model.pth.tar-3"), temporary_name(tmp_path / "me")]
+    others += [tmp_path / "notes.tmp-2024", model / "mine.tmp-1", model / "model.pth.tar-3.tmp-mine"]
+    for path in (*half, *others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     with alone_in(tmp_path):
-        assert not half.exists()
+        assert not any(path.exists() for path in half)
+    assert all(path.exists() for path in others)
+
+
+def test_a_copy_of_a_checkpoint_is_not_taken_for_an_epoch(tmp_path: Path) -> None:
+    for name in ("model.pth.tar-3", "model.pth.tar-3.copy-9", "model.pth.tar-3.tmp-123"):
+        (tmp_path / "adapter_learner" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "adapter_learner" / name).touch()
+    assert last_epoch(str(tmp_path)) == 3
 
 
 def test_a_missing_image_is_named_before_the_first_epoch(

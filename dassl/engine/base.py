@@ -5,7 +5,6 @@ import os
 import re
 import time
 from collections import OrderedDict
-from functools import partial
 from typing import Any
 
 import torch
@@ -216,13 +215,18 @@ class TrainerBase:
             logger.info("No checkpoint found, train from scratch")
             return 0
         logger.info("Found checkpoint at %s (will resume training)", directory)
+
+        def check(path: str, checkpoint: dict[str, Any]) -> None:
+            resume.check_config(self.cfg, path, checkpoint)
+            self.load_extra_state(checkpoint.get("extra", {}))
+
         epochs = [
             resume_from_checkpoint(
                 os.path.join(directory, name),
                 self._models[name],
                 self._optims[name],
                 self._scheds[name],
-                check=partial(resume.check_config, self.cfg),
+                check=check,
             )
             for name in names
         ]
@@ -247,6 +251,7 @@ class TrainerBase:
                     "scheduler": None if sched is None else sched.state_dict(),
                     "val_result": val_result,
                     "cfg": self.cfg.dump(),
+                    "extra": self.extra_state(),
                 },
                 os.path.join(directory, name),
                 is_best=is_best,

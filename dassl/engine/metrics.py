@@ -12,6 +12,8 @@ import math
 import os
 from typing import Any
 
+from fileio import write_text
+
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "metrics.jsonl"
@@ -35,10 +37,7 @@ def keep_until(directory: str, epoch: int) -> None:
         return
     with open(path, encoding="utf-8", errors="replace") as file:
         lines = [line for line in file if _epoch(line) <= epoch]
-    temporary = f"{path}.tmp-{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(lines)
-    os.replace(temporary, path)
+    write_text(path, "".join(lines))
 
 
 def _epoch(line: str) -> float:

@@ -10,11 +10,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 from yacs.config import CfgNode
 
 from dassl.engine.build import TRAINER_REGISTRY
-from dassl.utils import atomic_write, get_rng_state, load_state_dict_strictly, read_dictionary, set_rng_state
+from dassl.utils import get_rng_state, load_state_dict_strictly, read_dictionary, set_rng_state
+from fileio import atomic_write
+from fileio.yaml_text import parse_yaml
 
 if TYPE_CHECKING:
     from dassl.engine.base import TrainerBase
@@ -109,7 +110,7 @@ def check_config(cfg: CfgNode, path: str, state: dict[str, Any]) -> None:
     """
     try:
         differences = config_differences(state["cfg"], cfg) if "cfg" in state else []
-    except (yaml.YAMLError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(
             f'the configuration in "{path}" cannot be read: delete the file, or choose another output folder'
         ) from error
@@ -148,7 +149,7 @@ def config_differences(saved: str, cfg: CfgNode) -> list[str]:
     and those of other trainers: below ``TRAINER`` only the node that the trainer says (``options_name``), or
     that with its name in whatever case (``TRAINER.COOP`` for CoOp); every node if there is neither.
     """
-    old, new = _flatten(yaml.safe_load(saved)), _flatten(yaml.safe_load(cfg.dump()))
+    old, new = _flatten(parse_yaml(saved)), _flatten(parse_yaml(cfg.dump()))
     known = cfg.TRAINER.NAME in TRAINER_REGISTRY.registered_names()
     kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME) if known else None
     wanted = getattr(kind, "options_name", "") or cfg.TRAINER.NAME

@@ -13,7 +13,6 @@ from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import Registry, check_availability
 from dassl.utils.rng import get_rng_state, isolated_rng, mix_seed, set_random_seed, set_rng_state
 from dassl.utils.tools import (
-    atomic_write,
     check_isfile,
     collect_env_info,
     count_num_params,
@@ -29,7 +28,6 @@ __all__ = [
     "AverageMeter",
     "MetricMeter",
     "Registry",
-    "atomic_write",
     "check_availability",
     "check_isfile",
     "collect_env_info",

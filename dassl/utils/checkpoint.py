@@ -2,8 +2,6 @@
 
 import logging
 import os
-import pickle
-import types
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -14,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from dassl.utils.tools import atomic_write
+from fileio import atomic_write
+from fileio.unpickle import HasObjects, Placeholder, read_tensors, read_without_objects
 
 logger = logging.getLogger(__name__)
 
@@ -95,14 +94,14 @@ def read_dictionary(fpath: str) -> dict[str, Any]:
     if not os.path.isfile(fpath):
         raise FileNotFoundError(f'File is not found at "{fpath}"')
     try:
-        checkpoint = torch.load(fpath, map_location="cpu", weights_only=True)
-        if not isinstance(checkpoint, dict):
-            raise ValueError(f"it holds a {type(checkpoint).__name__}, not a dictionary")
-        return checkpoint
-    except pickle.UnpicklingError as error:
-        checkpoint = _load_without_objects(fpath, error)
-    except Exception as error:
-        raise _damaged(fpath, error) from error
+        try:
+            checkpoint = read_tensors(fpath)
+        except HasObjects:
+            checkpoint = read_without_objects(fpath)
+    except ValueError as error:
+        raise _damaged(fpath, str(error)) from error
+    if not isinstance(checkpoint, dict):
+        raise _damaged(fpath, f"it holds a {type(checkpoint).__name__}, not a dictionary")
     left_out = [key for key, value in checkpoint.items() if _holds_object(value)]
     if "state_dict" in left_out:
         raise ValueError(
@@ -114,59 +113,7 @@ def read_dictionary(fpath: str) -> dict[str, Any]:
     return checkpoint
 
 
-class _Object:
-    """Stands for a pickled object of any class; takes whatever the pickle does to it and keeps nothing."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-
-    def __setstate__(self, state: Any) -> None: ...
-
-    def __setitem__(self, key: Any, value: Any) -> None: ...
-
-    def append(self, item: Any) -> None: ...
-
-    def extend(self, items: Any) -> None: ...
-
-
-class _InertUnpickler(pickle.Unpickler):
-    """Rebuilds tensors and plain containers; any other class or function becomes an ``_Object``."""
-
-    ALLOWED = {
-        ("collections", "OrderedDict"),
-        ("torch", "Size"),
-        ("torch", "device"),
-        ("torch._utils", "_rebuild_tensor_v2"),
-        ("torch._utils", "_rebuild_parameter"),
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        return super().find_class(module, name) if (module, name) in self.ALLOWED else _Object
-
-
-def _load_without_objects(fpath: str, error: Exception) -> dict[str, Any]:
-    """Second try for files that ``weights_only`` refuses (``error``): objects become placeholders."""
-    module = types.ModuleType("inert_pickle")
-    module.Unpickler = _InertUnpickler
-    try:
-        checkpoint = torch.load(fpath, map_location="cpu", weights_only=False, pickle_module=module)
-    except Exception:
-        raise _damaged(fpath, error) from error
-    if not isinstance(checkpoint, dict):
-        raise _damaged(fpath, error) from error
-    return checkpoint
-
-
-def _damaged(fpath: str, error: Exception) -> ValueError:
-    """Says in own words what torch tells: its advice would be to run what is in the file."""
-    with open(fpath, "rb") as file:
-        start = file.read(8)
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if not start.startswith((b"PK", b"\x80\x02")):  # of a zip archive, and of torch's older format
-        reason = f"it starts with {start}" if start else "it is empty"
-    elif "TorchScript" in reason:
-        reason = "it holds a TorchScript program"
-    elif isinstance(error, pickle.UnpicklingError):
-        reason = "it holds Python objects, which are not loaded"
+def _damaged(fpath: str, reason: str) -> ValueError:
     return ValueError(
         f'"{fpath}" ({os.path.getsize(fpath):,} bytes) is cut off or not a checkpoint: {reason}; '
         "delete it, then fetch or make it again"
@@ -178,7 +125,7 @@ def _holds_object(value: Any) -> bool:
         return any(_holds_object(item) for pair in value.items() for item in pair)
     if isinstance(value, (list, tuple)):
         return any(_holds_object(item) for item in value)
-    return isinstance(value, _Object) or value is _Object
+    return isinstance(value, Placeholder) or value is Placeholder
 
 
 def load_state_dict_strictly(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:

@@ -1,54 +1,14 @@
 """Files, images and other small things."""
 
-import contextlib
 import functools
-import glob
 import json
 import os
-import time
 import warnings
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import PIL
 from PIL import Image, ImageOps
 from torch import nn
-
-# seconds after which the temporary file of another process is taken for that of a killed one
-LEFTOVER_AGE = 3600
-
-
-@contextlib.contextmanager
-def atomic_write(path: str) -> Iterator[BinaryIO]:
-    """Opens a binary file that appears under ``path`` only when it is whole and on the disk.
-
-    Until then it is ``<path>.tmp-<process id>``. What killed processes left of that kind is removed.
-
-    Raises:
-        OSError: the file cannot be written; on whatever error, what was under ``path`` is still there.
-    """
-    temporary = f"{path}.tmp-{os.getpid()}"
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        # torch reports a write that failed by RuntimeError, as it does many other things
-        reason = str(error).strip().partition("\n")[0]
-        torchs = "unexpected pos" in reason or "PytorchStreamWriter failed writing" in reason
-        if not torchs and not isinstance(error, OSError):
-            raise
-        raise OSError(f'cannot write "{path}": disk full? ({reason})') from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
-    # By age, not by process id: on a shared disk that may be the id of a living process of another machine.
-    for leftover in glob.glob(f"{glob.escape(path)}.tmp-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - os.path.getmtime(leftover) > LEFTOVER_AGE:
-                os.remove(leftover)
 
 
 def mkdir_if_missing(dirname: str) -> None:

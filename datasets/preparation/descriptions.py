@@ -3,15 +3,16 @@
 import ast
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from datasets.preparation.check import at_home, listed, read_classnames
 from datasets.preparation.errors import Damaged, Unavailable, one_line
 from datasets.preparation.layout import clean, workspace
+from datasets.preparation.names import by_key, match, published_names
 from datasets.preparation.sources import CLASSNAMES, File, Source
 from datasets.preparation.transfer import obtain, with_mirror
+from fileio import write_text
 
 logger = logging.getLogger(__name__)
 FOLDER = "descriptions"
@@ -61,11 +62,11 @@ def prepare_descriptions(source: Source, root: Path, *, origin: str = "lweib", m
     """
     root = root.expanduser().absolute()
     target = root / FOLDER / f"{source.config}.json"
-    classes = class_names(source, root)
+    classes = class_names(source, root) or published_names(source)
     if target.is_file():
         lines = read_json(target)
         try:
-            require_all(lines, classes, source)
+            require_names(lines, classes, source)
         except ValueError as error:
             raise ValueError(f"{target} {error}; delete it to fetch it again") from error
         logger.info("%s is there: %s", target, summary(lines))
@@ -74,30 +75,28 @@ def prepare_descriptions(source: Source, root: Path, *, origin: str = "lweib", m
     file = File(f"{source.config}{suffix}", with_mirror(sources, mirror, f"{FOLDER}/{source.config}{suffix}"))
     with workspace(target.parent) as work:
         try:
-            path, lines = fetch(file, source, origin, work, classes)
-            path.write_text(json.dumps(lines, indent=1, ensure_ascii=False), encoding="utf-8")
-            os.replace(path, target)
+            lines = fetch(file, source, origin, work, classes)
+            write_text(target, json.dumps(lines, indent=1, ensure_ascii=False))
         finally:
             clean(work)
-    compared = "" if classes else f"; not compared with the classes, {source.config} is not there yet"
+    compared = "compared with the published class names" if classes else "not compared with the classes"
+    compared = "" if class_names(source, root) else f"; {compared}, {source.config} is not there yet"
     logger.info("%s: %s%s", target, summary(lines), compared)
     return target
 
 
 def is_described(source: Source, root: Path) -> bool:
-    """Whether a data set's descriptions are there, can be read, and leave out none of its classes."""
+    """Whether a data set's descriptions are there, can be read, and have each class under its name."""
     try:
         lines = read_json(root / FOLDER / f"{source.config}.json")
-        require_all(lines, class_names(source, root), source)
+        require_names(lines, class_names(source, root) or published_names(source), source)
     except (OSError, ValueError):
         return False
     return True
 
 
-def fetch(
-    file: File, source: Source, origin: str, work: Path, classes: list[str]
-) -> tuple[Path, dict[str, list[str]]]:
-    """The file from the first source that delivers descriptions of all classes, and what it says.
+def fetch(file: File, source: Source, origin: str, work: Path, classes: list[str]) -> dict[str, list[str]]:
+    """What the file from the first source that delivers descriptions of all classes says.
 
     Raises:
         Unavailable: none does; says why for each.
@@ -107,11 +106,13 @@ def fetch(
         try:
             path = obtain(file, address, work)
             lines = read_python(path) if file.name.endswith(".py") else read_json(path)
-            lines = renamed(lines, source, origin)
-            require_all(lines, classes, source)
-            return path, lines
+            lines, notes = adopt(renamed(lines, source, origin), classes, source)
         except (Unavailable, ValueError) as error:
             failures.append(f"{address}: {one_line(error)}")
+            continue
+        for note in notes:
+            logger.info("%s: %s", source.config, note)
+        return lines
     raise Unavailable(
         f"descriptions of {source.name} could not be fetched: {'; '.join(failures)}. "
         "docs/DESCRIPTIONS.md says how to make the file by hand"
@@ -150,7 +151,7 @@ def read_python(path: Path) -> dict[str, list[str]]:
         raise Damaged(f"{path.name} holds no plain dictionary: {one_line(error)[:200]}") from error
     if len(found) != 1:
         raise Damaged(f"{path.name} assigns {len(found)} dictionaries instead of one")
-    return checked(found[0], path)
+    return checked(tuple(found[0].items()), path)
 
 
 def read_json(path: Path) -> dict[str, list[str]]:
@@ -160,7 +161,7 @@ def read_json(path: Path) -> dict[str, list[str]]:
         Damaged: it holds something else.
     """
     try:
-        return checked(json.loads(_text(path)), path)
+        return checked(json.loads(_text(path), object_pairs_hook=tuple), path)
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{path.name} is no JSON: {one_line(error)}") from error
 
@@ -174,15 +175,23 @@ def _text(path: Path) -> str:
         raise Damaged(f"{path.name} is no text: {error}") from error
 
 
-def checked(content: object, path: Path) -> dict[str, list[str]]:
-    """``content`` itself if it is {class name: [sentence, …]}; else raises Damaged."""
-    if not isinstance(content, dict) or not content:
+def checked(entries: object, path: Path) -> dict[str, list[str]]:
+    """The (key, value) pairs ``entries`` as {class name: [sentence, …]}.
+
+    Raises:
+        Damaged: they are something else, or two keys are one class name.
+    """
+    if not isinstance(entries, tuple) or not entries:
         raise Damaged(f"{path.name} holds no {{class name: [sentence, …]}}")
-    for name, sentences in content.items():
+    for name, sentences in entries:
         good = isinstance(name, str) and isinstance(sentences, list) and sentences
         if not good or not all(isinstance(text, str) and text.strip() for text in sentences):
             raise Damaged(f"{path.name}: class {name!r} has no list of sentences")
-    return content
+    try:
+        by_key(name for name, _ in entries)
+    except ValueError as error:
+        raise Damaged(f"{path.name}: {error}") from error
+    return dict(entries)
 
 
 def renamed(lines: dict[str, list[str]], source: Source, origin: str) -> dict[str, list[str]]:
@@ -199,12 +208,13 @@ def renamed(lines: dict[str, list[str]], source: Source, origin: str) -> dict[st
     rules: dict[str, Callable[[str], str]] = {"stanford_cars": car, "sun397": scene}
     if origin != "cupl" or source.config not in rules:
         return lines
-    return {rules[source.config](name): sentences for name, sentences in lines.items()}
-
-
-def key(name: str) -> str:
-    """A class name as it is compared: lower case, ``_`` as space."""
-    return name.replace("_", " ").lower()
+    new = [rules[source.config](name) for name in lines]
+    by_key(new)
+    turned = [(old, name) for old, name in zip(lines, new, strict=True) if old != name]
+    if turned:
+        old, name = turned[0]
+        logger.info('%s: %d names in CoOp\'s order, as "%s" → %s', source.config, len(turned), old, name)
+    return dict(zip(new, lines.values(), strict=True))
 
 
 def class_names(source: Source, root: Path) -> list[str]:
@@ -217,15 +227,28 @@ def class_names(source: Source, root: Path) -> list[str]:
     return list(dict.fromkeys(name for items in images.values() for _, name in items))
 
 
-def require_all(lines: dict[str, list[str]], classes: list[str], source: Source) -> None:
-    """Raises ValueError where classes have no description: names them, or counts where no names are known."""
-    there = {key(name) for name in lines}
-    expected = NAMES.get(source.config, source.classes)
-    if not classes and len(there) < expected:
-        raise ValueError(f"describes {len(there)} classes instead of {expected}")
-    missing = [name for name in classes if key(name) not in there]
-    if missing:
-        raise ValueError(f"describes no {', '.join(missing)} ({len(missing)} classes)")
+def adopt(
+    lines: dict[str, list[str]], classes: list[str], source: Source
+) -> tuple[dict[str, list[str]], list[str]]:
+    """The descriptions with each class under a name that the loaders find, and which names were others.
+
+    Raises:
+        ValueError: classes have no description: names them, or counts where no names are known.
+    """
+    if not classes:
+        expected = NAMES.get(source.config, source.classes)
+        if len(lines) < expected:
+            raise ValueError(f"describes {len(lines)} classes instead of {expected}")
+        return lines, []
+    new, notes = match(lines, classes, source)
+    return {new.get(name, name): sentences for name, sentences in lines.items()}, notes
+
+
+def require_names(lines: dict[str, list[str]], classes: list[str], source: Source) -> None:
+    """Raises ValueError unless the loaders find a description of each class, as they compare names."""
+    _, notes = adopt(lines, classes, source)
+    if notes:
+        raise ValueError(f"has names that the loader does not know: {'; '.join(notes)}")
 
 
 def summary(lines: dict[str, list[str]]) -> str:

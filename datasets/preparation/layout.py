@@ -4,16 +4,14 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from fileio import InUse, exclusive
 
 logger = logging.getLogger(__name__)
 WORKSPACE = ".prepare"
+LOCK = ".prepare.lock"  # beside the workspace, which is deleted while the lock is held
 DEPTH = 5  # folders an archive may wrap around what is wanted
 
 
@@ -25,15 +23,13 @@ def workspace(folder: Path) -> Iterator[Path]:
         OSError: it cannot be written, or another process works there.
     """
     work = folder / WORKSPACE
-    work.mkdir(parents=True, exist_ok=True)
-    with open(work / "lock", "w") as lock:
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise OSError(f'another process prepares "{folder}"; wait for it') from error
-            except OSError as error:  # some network file systems
-                logger.debug("%s cannot be locked: %s", work, error)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(folder / LOCK))
+        except InUse as holder:
+            raise OSError(f'another process prepares "{folder}" ({holder}); wait for it') from None
+        work.mkdir(exist_ok=True)
         yield work
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from datasets.preparation.errors import Damaged, NoRoom, Unavailable, is_full, one_line
 from datasets.preparation.progress import Progress, size
 from datasets.preparation.sources import File
+from fileio import file_digest
 
 if TYPE_CHECKING:
     import requests
@@ -225,17 +226,8 @@ def verify(file: File, path: Path) -> None:
         Damaged: it has another one.
     """
     for kind, expected in (("md5", file.md5), ("sha256", file.sha256)):
-        if expected and (found := checksum(path, kind)) != expected:
+        if expected and (found := file_digest(path, kind)) != expected:
             raise Damaged(f"{file.name} has the {kind.upper()} {found} instead of {expected}")
-
-
-def checksum(path: Path, kind: str) -> str:
-    """MD5 or SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.new(kind, usedforsecurity=False)
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def shown(source: str) -> str:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from reporting.collect import KINDS
 from reporting.compare import beside
 from reporting.plots.style import COLOURS, HATCHES, MARKERS, label_once, line_style, panels
-from reporting.tables import AVERAGE, Table, labels
+from reporting.tables import AVERAGE, Cell, Table, labels
 
 
 def draw_bars(tables: Sequence[Table], methods: Sequence[str], column: str) -> Figure:
@@ -20,7 +20,7 @@ def draw_bars(tables: Sequence[Table], methods: Sequence[str], column: str) -> F
     for table, label in zip(tables, labels(tables), strict=True):
         cells = {row.name: row.cells[column] for row in table.rows if column in row.cells}
         heights = {name: cell.mean for name, cell in cells.items()}
-        bars.append((label, heights, {name: cell.spread or 0 for name, cell in cells.items()}))
+        bars.append((label, heights, {name: error_bar(cell) for name, cell in cells.items()}))
     longest = max(tables, key=lambda table: len(table.rows))  # its average is that of the published bars
     for method in methods:
         numbers = {row.name: beside(longest, row, method, column) for row in longest.rows}
@@ -50,6 +50,11 @@ def draw_bars(tables: Sequence[Table], methods: Sequence[str], column: str) -> F
     axes.grid(axis="y", color="#dddddd")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
+
+
+def error_bar(cell: Cell) -> float:
+    """The length of a cell's error bar; nan, which draws none, for one seed alone."""
+    return math.nan if cell.spread is None else cell.spread
 
 
 def bar_places(
@@ -89,7 +94,8 @@ def draw_scatter(tables: Sequence[Table], methods: Sequence[str]) -> Figure:
             )
             number += 1
     low, high = zip(axes.get_xlim(), axes.get_ylim(), strict=True)
-    add_hm_lines(axes, max(min(low), 0), min(max(high), 101))
+    margin = 0.04 * (max(high) - min(low))  # no sign is cut by the frame
+    add_hm_lines(axes, max(min(low) - margin, -1), min(max(high) + margin, 101))
     axes.set_xlabel("Base (%)")
     axes.set_ylabel("Novel (%)")
     axes.set_title("Base to novel; dotted: equal HM")
@@ -137,7 +143,7 @@ def draw_few_shot(tables: Sequence[Table]) -> Figure:
             panel.errorbar(
                 [math.log2(n) + 1 if n else 0 for n in shots],
                 [cells[n].mean for n in shots],
-                yerr=[cells[n].spread or 0 for n in shots],
+                yerr=[error_bar(cells[n]) for n in shots],
                 capsize=2,
                 label=label,
                 **line_style(number),

@@ -51,7 +51,7 @@ def draw_losses(curves: dict[str, list[tuple[str, list[dict[int, float]]]]]) -> 
             panel.fill_between(epochs, lowest, highest, alpha=0.2, color=COLOURS[number % len(COLOURS)])
         panel.set_title(dataset, fontsize=9)
         panel.grid(color="#dddddd")
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     figure.supxlabel("epoch")
     figure.supylabel("training loss")
     label_once(figure, axes)

@@ -15,6 +15,7 @@ LINES = ["-", "--", "-.", ":"]
 # A fixed salt and no date: the same runs give the same files.
 STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "VLM-HeBA"}
 STYLE |= {"hatch.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False}
+STYLE |= {"text.parse_math": False}  # a $ in a name is no formula
 
 
 def line_style(number: int) -> dict[str, Any]:

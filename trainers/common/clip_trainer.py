@@ -21,8 +21,8 @@ from trainers.common.custom_clip import CustomCLIP, load_clip
 from trainers.common.export import FILE_NAME as EXPORT_NAME
 from trainers.common.export import write_adapter
 from trainers.common.precision import Precision, decide, device_of, get_precision
-from trainers.common.prompts import ClassPrompts, dataset_template, template_prompts
-from trainers.common.provenance import backbone_digest, other_backbone
+from trainers.common.prompts import ClassPrompts, check_distinct, dataset_template, template_prompts
+from trainers.common.provenance import backbone_digest, describe_data, describe_mismatch, prompts_digest
 from trainers.common.record import evaluation
 from trainers.common.sampling import sample_classes
 from trainers.common.text_prefix import keep_text_prefix
@@ -89,7 +89,17 @@ class ClipTrainer(TrainerX):
         raise NotImplementedError
 
     def build_model(self) -> None:
-        self.assemble(self.build_clip(self.class_prompts(self.dm.dataset.classnames)))
+        model = self.build_clip(self.class_prompts(self.dm.dataset.classnames))
+        check_distinct(model.prompts, self.dm.dataset.classnames, self.cfg.DATASET)
+        self.assemble(model)
+
+    @classmethod
+    def without_data(cls, cfg: CfgNode) -> "ClipTrainer":
+        """The method alone, with its options checked: no data set, no model, no optimiser."""
+        method = cls.__new__(cls)
+        method.cfg = cfg
+        method.check_cfg(cfg)
+        return method
 
     def assemble(self, model: CustomCLIP) -> None:
         """Puts the model on its device and gives it an optimiser."""
@@ -129,15 +139,27 @@ class ClipTrainer(TrainerX):
         return model
 
     def extra_state(self) -> dict[str, Any]:
-        return {"backbone_sha256": self.backbone_sha256}
+        """Digests of what the run is made of."""
+        data = describe_data(self.dm.dataset, self.cfg.DATASET.ROOT)
+        return {
+            "backbone_sha256": self.backbone_sha256,
+            "prompts_sha256": prompts_digest(self.texts),
+            "pictures_sha256": data["train"]["sha256"],
+        }
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        if digests := other_backbone(state.get("backbone_sha256"), self.backbone_sha256):
-            raise ValueError(
-                f'"{self.cfg.RESUME or self.output_dir}" was trained on other weights so far than backbone '
-                f'"{self.cfg.MODEL.BACKBONE.NAME}" has ({digests}); put the former '
-                "back to continue, or choose another output folder"
-            )
+        """Refuses to continue with another backbone, other prompts or other training pictures."""
+        here, where = self.extra_state(), self.cfg.RESUME or self.output_dir
+        for key, what in (
+            ("backbone_sha256", f'weights so far than backbone "{self.cfg.MODEL.BACKBONE.NAME}" has'),
+            ("prompts_sha256", "prompts so far than the classes have now"),
+            ("pictures_sha256", "training pictures so far than the data folder and SEED give now"),
+        ):
+            if digests := describe_mismatch(state.get(key), here[key]):
+                raise ValueError(
+                    f'"{where}" was trained on other {what} ({digests}); put the former back to continue, or '
+                    "choose another output folder"
+                )
 
     def before_train(self) -> None:
         super().before_train()

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from clip import clip
 from dassl.config import get_cfg_default
+from fileio.yaml_text import parse_yaml
 from trainers.common.record import other_methods
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,13 +144,25 @@ def merge_file(cfg: CfgNode, flag: str, path: str, declared: CfgNode | None = No
         there = ", ".join(sorted(file.stem for file in Path(path).parent.glob("*.yaml"))) or "none"
         raise ValueError(f'{flag} "{path}" does not exist; configurations there: {there}')
     try:
-        with open(path, encoding="utf-8") as file:
-            content = CfgNode.load_cfg(file)
-    except (yaml.YAMLError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f'{flag} "{path}" is not a YAML configuration: {" ".join(str(error).split())}'
-        ) from error
+        content = parse_cfg(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f'{flag} "{path}" is not a YAML configuration: {error}') from error
     return merge(cfg, content, f'{flag} "{path}"', declared)
+
+
+def parse_cfg(text: str) -> CfgNode:
+    """A tree of settings from YAML text.
+
+    yacs' own function also runs files: those that are called ``*.py``.
+
+    Raises:
+        ValueError: it is no YAML, or holds what no configuration holds.
+    """
+    content = parse_yaml(text)
+    try:
+        return CfgNode(content)
+    except AssertionError as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def merge_pairs(cfg: CfgNode, pairs: list[str], declared: CfgNode | None = None) -> set[str]:

@@ -6,26 +6,24 @@ digest, the classes and their prompts. Metadata of safetensors are strings: list
 is YAML.
 """
 
-import contextlib
 import json
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
-from trainers.common.config import extend_cfg, merge
+from fileio import atomic_write
+from trainers.common.config import extend_cfg, merge, parse_cfg
 from trainers.common.custom_clip import CustomCLIP
 from trainers.common.precision import device_of, is_emulated
-from trainers.common.provenance import backbone_digest, other_backbone
+from trainers.common.provenance import backbone_digest, describe_mismatch, prompts_digest
 from trainers.common.record import config_text
 
 logger = logging.getLogger(__name__)
@@ -87,20 +85,20 @@ def write_adapter(
         "config": config_text(cfg),
         "classnames": json.dumps(classnames),
         "prompts": json.dumps(prompts),
+        "prompts_sha256": prompts_digest(prompts),
     }
     # safetensors takes neither strided nor shared memory
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        save_file(plain, temporary, metadata)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise OSError(f'cannot write "{path}": disk full? ({error})') from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    content = memoryview(save(plain, metadata))
+    # save puts the metadata in another order each time: the header, which its length precedes, is made anew,
+    # so that equal runs write equal bytes
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(bytes(content[8:start])) | {"__metadata__": metadata}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors behind it are aligned
+    with atomic_write(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(content[start:])
 
 
 def read_adapter(path: Path) -> Adapter:
@@ -133,15 +131,13 @@ def read_adapter(path: Path) -> Adapter:
         check_types(content, metadata)
         cfg = get_cfg_default()
         extend_cfg(cfg)
-        settings = only_known(CfgNode.load_cfg(metadata["config"]), cfg)
+        settings = only_known(parse_cfg(metadata["config"]), cfg)
     except (
         KeyError,
         ValueError,
         AttributeError,
         TypeError,
         RecursionError,
-        AssertionError,
-        yaml.YAMLError,
     ) as error:
         raise ValueError(f'the metadata of "{path}" are damaged ({error!r}); fetch it again') from error
     merge(cfg, settings, f'"{path}"')
@@ -162,17 +158,19 @@ def check_types(content: dict[str, Any], metadata: dict[str, str]) -> None:
         raise ValueError("prompts is no list of texts for each class")
     if type(content["epoch"]) is not int:
         raise ValueError("epoch is no number")
+    if metadata.get("prompts_sha256", prompts_digest(prompts)) != prompts_digest(prompts):
+        raise ValueError("the prompts have another digest than prompts_sha256 says")
     if missing := [key for key in ("trainer", "backbone", "dataset") if not metadata.get(key)]:
         raise ValueError(f"no {missing[0]}")
 
 
-def recorded_backbone(path: Path) -> str | None:
-    """Digest of the backbone in such a file's metadata; None if there is no file or it does not tell."""
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of such a file, without its weights; empty if it is missing or cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("backbone_sha256") or None
+            return file.metadata() or {}
     except (OSError, SafetensorError):
-        return None
+        return {}
 
 
 def only_known(settings: CfgNode, known: CfgNode) -> CfgNode:
@@ -210,7 +208,7 @@ def load_adapter(path: Path, backbone: str = "") -> tuple[CustomCLIP, Adapter]:
     cfg = adapter.cfg
     if backbone:
         cfg.MODEL.BACKBONE.NAME = backbone
-    if digests := other_backbone(adapter.backbone_sha256, backbone_digest(cfg.MODEL.BACKBONE.NAME)):
+    if digests := describe_mismatch(adapter.backbone_sha256, backbone_digest(cfg.MODEL.BACKBONE.NAME)):
         raise ValueError(
             f'"{path}" was trained on other weights than backbone "{cfg.MODEL.BACKBONE.NAME}" has '
             f"({digests}); name those that it was trained on"
@@ -227,10 +225,7 @@ def load_adapter(path: Path, backbone: str = "") -> tuple[CustomCLIP, Adapter]:
         )
         options.PREC = "fp32"
     cfg.freeze()
-    trainer = method.__new__(method)  # no data, no loaders, no optimiser
-    trainer.cfg = cfg
-    trainer.check_cfg(cfg)
-    model = trainer.build_clip(adapter.prompts).eval()
+    model = method.without_data(cfg).build_clip(adapter.prompts).eval()
     if model.adapter_learner is None:
         raise ValueError(f'"{path}" is of trainer "{name}", which has no adapters')
     load_strictly(model.adapter_learner, adapter.tensors, path)

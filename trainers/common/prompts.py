@@ -1,8 +1,10 @@
 """Prompts: hand-written templates, LLM descriptions of classes, and both as tokens."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ from clip.layout import PackedText, end_of_text, pack
 
 if TYPE_CHECKING:
     from trainers.common.text_prefix import TextPrefix
+
+logger = logging.getLogger(__name__)
 
 # Registry name: (description file below <data root>/descriptions, CoOp's hand-written template).
 # The templates are those of CoOp's trainers/zsclip.py.
@@ -103,6 +107,39 @@ def readable(name: str) -> str:
     return name.replace("_", " ")
 
 
+def check_distinct(prompts: ClassPrompts, classnames: Sequence[str], data: CfgNode | None = None) -> None:
+    """Raises ValueError if a class has no name, or the prompts of another: only the first could be predicted.
+
+    Prompts are compared as CLIP gets them, in lower case and cut at 77 tokens; learned words that each class
+    has for itself (CSC) tell it apart. Two classes of one name are a warning for ImageNet and its variants,
+    whose published names have such pairs (missile, sunglasses).
+
+    Args:
+        prompts: of the classes.
+        classnames: their names.
+        data: ``DATASET`` of the run that the names are from; None: they are given with ``--classes``.
+    """
+    where = f'data set {data.NAME} below "{data.ROOT}"' if data else "--classes"
+    published = data is not None and data.NAME in DATASETS and DATASETS[data.NAME][0] == "imagenet"
+    for name in classnames:
+        if not readable(name).strip():
+            raise ValueError(f'{where}: the class name "{name}" is empty; give the class a name')
+    first: dict[frozenset[bytes], int] = {}
+    for label, tokens in enumerate(prompts.tokens.split(prompts.counts.tolist())):
+        other = first.setdefault(frozenset(row.tobytes() for row in tokens.numpy()), label)
+        if other == label:
+            continue
+        names = classnames[other], classnames[label]
+        found = f'{where}: the prompts of classes "{names[0]}" and "{names[1]}" are the same to CLIP'
+        if published and readable(names[0]).lower() == readable(names[1]).lower():
+            logger.warning("%s, as published: the second can never be predicted", found)
+            continue
+        raise ValueError(
+            f"{found}, which ignores upper case, extra spaces and what follows 77 tokens: the second can "
+            "never be predicted; rename one, or shorten the template or the descriptions if they were cut"
+        )
+
+
 def template_prompts(classnames: Sequence[str], templates: Sequence[str]) -> list[list[str]]:
     """Every template with every class name put in.
 
@@ -164,7 +201,7 @@ def description_prompts(
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is not such a JSON, or lacks classes (all are named).
+        ValueError: the file is not such a JSON, has a name twice, or lacks classes (all are named).
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -172,18 +209,35 @@ def description_prompts(
             f"(get it with: python -m datasets.prepare descriptions){remedy}"
         )
     try:
-        content = json.loads(path.read_text("utf-8-sig"))
-        described = {readable(name).lower(): texts for name, texts in content.items()}
-    except (ValueError, AttributeError) as error:
+        entries = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=tuple)  # of (key, value)
+        if not isinstance(entries, tuple):
+            raise ValueError(f"it holds a {type(entries).__name__}")
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'"{path}" is not a JSON object {{class name: [sentence, …]}}: {error}') from error
+    described: dict[str, list[str]] = {}
+    names: dict[str, str] = {}  # as the file has them
+    for name, texts in entries:
+        key = readable(name).lower()
+        if key in names:
+            raise ValueError(
+                f'"{path}": "{names[key]}" and "{name}" are the same class name; keep one of them'
+            )
+        names[key], described[key] = name, texts
     for name in classnames:
         texts = described.get(readable(name).lower(), [])
         if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
             raise ValueError(f'"{path}": class {name} has {texts!r} instead of a list of sentences'[:400])
-    missing = [name for name in classnames if not described.get(readable(name).lower())]
+    wanted = [readable(name).lower() for name in classnames]
+    missing = [name for name, key in zip(classnames, wanted, strict=True) if not described.get(key)]
     if missing:
+        left = [key for key in names if key not in wanted]
+        shown, rename = list(missing), ""
+        for place, name in enumerate(missing[:20]):  # comparing all of ImageNet's takes a minute
+            if near := get_close_matches(readable(name).lower(), left, n=1):
+                shown[place] = f'{name} (it has "{names[near[0]]}")'
+                rename = "; rename in the file what is the same class"
         raise ValueError(
-            f'"{path}" describes no {", ".join(missing)}: {len(missing)} classes are missing{remedy}'
+            f'"{path}" describes no {", ".join(shown)}: {len(missing)} classes are missing{rename}{remedy}'
         )
     begins = ["" if context is None else f"{context} {readable(name)}, " for name in classnames]
     return [

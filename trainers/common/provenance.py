@@ -1,11 +1,12 @@
 """Where a run's numbers come from: the code, the machine, the images and the weights."""
 
 import hashlib
+import json
 import os
 import platform
 import re
 import subprocess
-from functools import cache
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,9 @@ import torch
 from yacs.config import CfgNode
 
 from clip import clip
+from fileio import file_digest, unchanged_digest
 
 PACKAGES = ("torch", "torchvision", "numpy", "Pillow", "open_clip_torch")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-@cache
-def _unchanged_digest(path: Path, size: int, changed: int) -> str:
-    """Digest of a file that is read once in a process, as long as its size and time of change stay."""
-    return file_digest(path)
 
 
 def backbone_digest(name: str) -> str | None:
@@ -38,14 +25,11 @@ def backbone_digest(name: str) -> str | None:
     if known := re.search(r"[0-9a-f]{64}", clip._MODELS.get(name, "")):
         return known[0]
     path = Path(name).expanduser()
-    if not path.is_file():
-        return None
-    state = path.stat()
-    return _unchanged_digest(path.absolute(), state.st_size, state.st_mtime_ns)
+    return unchanged_digest(path) if path.is_file() else None
 
 
-def other_backbone(there: str | None, here: str | None) -> str:
-    """How two digests of a backbone differ; "" where they do not, or one is not known."""
+def describe_mismatch(there: str | None, here: str | None) -> str:
+    """How two digests differ; "" where they do not, or one is not known."""
     return f"SHA-256 {there[:12]}…, not {here[:12]}…" if there and here and there != here else ""
 
 
@@ -53,6 +37,12 @@ def saved_weights(output_dir: str, epoch: int) -> dict[str, str]:
     """SHA-256 of a training run's checkpoints of its last epoch, by name of the model."""
     paths = sorted(Path(output_dir).glob(f"*/model.pth.tar-{epoch}"))
     return {path.parent.name: file_digest(path) for path in paths}
+
+
+def exported_adapters(output_dir: str) -> dict[str, str]:
+    """SHA-256 of the files to share that a training run left, by their path below its folder."""
+    paths = sorted(Path(output_dir).glob("*/adapter.safetensors"))
+    return {path.relative_to(output_dir).as_posix(): file_digest(path) for path in paths}
 
 
 def describe_data(dataset: Any, root: str) -> dict[str, dict[str, Any]]:
@@ -73,6 +63,11 @@ def describe_data(dataset: Any, root: str) -> dict[str, dict[str, Any]]:
             "sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
         }
     return described
+
+
+def prompts_digest(prompts: Sequence[Sequence[str]]) -> str:
+    """SHA-256 of the prompts of each class, class after class."""
+    return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

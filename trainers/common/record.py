@@ -6,7 +6,6 @@ Beside it lies ``config.yaml``, the merged configuration. docs/RECORDS.md explai
 import argparse
 import hashlib
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,14 @@ from typing import Any
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
+from fileio import write_text
 from trainers.common.provenance import (
     describe_code,
     describe_data,
     describe_machine,
     describe_weights,
+    exported_adapters,
+    prompts_digest,
     saved_weights,
 )
 
@@ -99,7 +101,7 @@ def read_record(output_dir: str) -> dict[str, Any] | None:
     try:
         record = json.loads(path.read_text("utf-8"))
         return record | {"config": dict(record["config"])}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f'"{path}" is not the record of a run ({error!r}); delete it to evaluate again'
         ) from error
@@ -126,11 +128,13 @@ def write_record(
     """
     epochs = args.load_epoch if args.eval_only else cfg.OPTIM.MAX_EPOCH
     saved = {} if args.eval_only else saved_weights(cfg.OUTPUT_DIR, cfg.OPTIM.MAX_EPOCH)
+    exported = {} if args.eval_only else exported_adapters(cfg.OUTPUT_DIR)
     how = {
         "eval_only": args.eval_only,
         "model_dir": args.model_dir,
         "loaded": loaded,
         "saved": saved,
+        "exported": exported,
         "epochs": epochs,
         "seconds": sum(phase["seconds"] for name, phase in phases.items() if name != "build"),
         "phases": phases,
@@ -138,21 +142,8 @@ def write_record(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     folder = Path(cfg.OUTPUT_DIR)
-    write_at_once(folder / "config.yaml", config_text(cfg))
-    write_at_once(folder / "results.json", json_text(describe_run(cfg, trainer) | how) + "\n")
-
-
-def write_at_once(path: Path, text: str) -> None:
-    """Writes a file that appears only when it is whole and on the disk."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(folder / "config.yaml", config_text(cfg))
+    write_text(folder / "results.json", json_text(describe_run(cfg, trainer) | how) + "\n")
 
 
 def json_text(value: Any, depth: int = 2, indent: str = "") -> str:
@@ -216,6 +207,7 @@ def describe_run(cfg: CfgNode, trainer: Any) -> dict[str, Any]:
         "trainable_parameters": trainable_parameters(trainer),
         **describe_weights(cfg),
         "data": describe_data(trainer.dm.dataset, cfg.DATASET.ROOT),
+        "prompts_sha256": prompts_digest(trainer.texts) if hasattr(trainer, "texts") else None,
         "config_digest": config_digest(cfg),
         "config": settings(cfg),
         **describe_code(),

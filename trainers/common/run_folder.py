@@ -2,22 +2,32 @@
 
 import argparse
 import contextlib
+import json
 import logging
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from yacs.config import CfgNode
 
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint
+from fileio import InUse, exclusive, file_digest, remove_leftovers
+from fileio.unpickle import read_tensors
+from trainers.common.config import parse_cfg
 from trainers.common.export import FILE_NAME as EXPORT_NAME
-from trainers.common.export import recorded_backbone
+from trainers.common.export import read_metadata
 from trainers.common.precision import AUTO, decide, device_of, is_emulated, is_native
-from trainers.common.provenance import backbone_digest, file_digest, other_backbone
+from trainers.common.provenance import (
+    backbone_digest,
+    describe_data,
+    describe_mismatch,
+    prompts_digest,
+)
 from trainers.common.record import (
     differing_settings,
     other_methods,
@@ -28,10 +38,9 @@ from trainers.common.record import (
 
 logger = logging.getLogger(__name__)
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+# What a run writes whole: in its folder, and in those of its models.
+FILES = re.compile(r"results\.json|config\.yaml|adapter\.safetensors|resume\.pth\.tar|metrics\.jsonl")
+CHECKPOINTS = re.compile(r"model\.pth\.tar-(\d+)|model-best\.pth\.tar|checkpoint")
 
 
 def settle_precision(cfg: CfgNode, args: argparse.Namespace) -> list[tuple[int, str]]:
@@ -46,9 +55,14 @@ def settle_precision(cfg: CfgNode, args: argparse.Namespace) -> list[tuple[int, 
     """
     others = other_methods(cfg)
     nodes = [name for name, node in cfg.TRAINER.items() if name not in others and "PREC" in (node or ())]
-    if len(nodes) != 1:  # the trainer's options have another name than the trainer, or there is no PREC
+    device = device_of(cfg)
+    if len(nodes) != 1:  # a published file, whose options have another name than its trainer, or no PREC
+        cfg.defrost()
+        for name in nodes:  # which of them it reads is not known; none knows auto
+            cfg.TRAINER[name].PREC = decide(cfg.TRAINER[name].PREC, "fp16", device)
+        cfg.freeze()
         return []
-    key, device = f"TRAINER.{nodes[0]}.PREC", device_of(cfg)
+    key = f"TRAINER.{nodes[0]}.PREC"
     asked = cfg.TRAINER[nodes[0]].PREC
     here = recorded_config(cfg.RESUME or cfg.OUTPUT_DIR).get(key)
     trained = recorded_config(args.model_dir).get(key) if args.eval_only and args.model_dir else None
@@ -88,17 +102,24 @@ def recorded_config(folder: str) -> dict[str, Any]:
             return record["config"]
     for path in [*Path(folder).glob("resume.pth.tar"), *sorted(Path(folder).glob("*/model*.pth.tar*"))]:
         with contextlib.suppress(Exception):
-            # mmap: the weights, hundreds of MB, are not read
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            return settings(CfgNode.load_cfg(content["cfg"]))
+            return settings(parse_cfg(read_tensors(path, mmap=True)["cfg"]))
     return {}
 
 
-def is_finished(cfg: CfgNode, args: argparse.Namespace, loaded: dict[str, str]) -> bool:
+def is_finished(
+    cfg: CfgNode, args: argparse.Namespace, loaded: dict[str, str], *, weights: bool = True
+) -> bool:
     """Whether this very run is finished already.
 
+    Args:
+        cfg: its configuration.
+        args: its command line.
+        loaded: SHA-256 of the files that it evaluates.
+        weights: whether to read the weights that a training run left, to see whether they are whole.
+
     Raises:
-        ValueError: the output folder holds a run of something else; the differences are named.
+        ValueError: the output folder holds a run of something else, and the differences are named; or the
+            weights in it are damaged.
     """
     output = Path(cfg.OUTPUT_DIR)
     record = read_record(cfg.OUTPUT_DIR)
@@ -106,19 +127,103 @@ def is_finished(cfg: CfgNode, args: argparse.Namespace, loaded: dict[str, str]) 
         if args.eval_only and ((output / "resume.pth.tar").exists() or any(output.glob("*/model*.pth.tar*"))):
             raise ValueError(f'--output-dir "{output}" holds a training run; evaluate into another folder')
         return False
-    different = show_differences(cfg, record, differing_settings(cfg, record))
+    different = [show_differences(cfg, record, differing_settings(cfg, record))]
     if record.get("eval_only") != args.eval_only:
-        different += f"; eval_only {record.get('eval_only')} != {args.eval_only}"
+        different.append(f"eval_only {record.get('eval_only')} != {args.eval_only}")
     if on_other_weights(cfg, record):
-        different += "; the weights of the backbone"
+        different.append("the weights of the backbone")
     if record.get("loaded") != loaded:
-        different += "; the evaluated weights"
-    if different:
+        different.append("the evaluated weights")
+    if not any(different):
+        different = different_inputs(cfg, record)
+    if any(different):
         raise ValueError(
-            f'"{output}" holds a finished run with other settings ({different.lstrip("; ")}); '
+            f'"{output}" holds a finished run with other settings ({"; ".join(filter(None, different))}); '
             "choose another output folder, or delete that one to lose it"
         )
+    if weights:
+        check_saved(output, record)
     return True
+
+
+def different_inputs(cfg: CfgNode, record: dict[str, Any]) -> list[str]:
+    """What a recorded run saw other pictures or prompts than the present data folder gives.
+
+    Where the data cannot be read this is said in a warning, and nothing is compared.
+    """
+    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    try:
+        dataset = DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
+        data = describe_data(dataset, cfg.DATASET.ROOT)
+        prompts = None
+        if hasattr(method, "without_data"):
+            prompts = prompts_digest(method.without_data(cfg).class_prompts(dataset.classnames))
+    except (ValueError, OSError) as error:
+        logger.warning(
+            "The pictures and prompts of the finished run in %s cannot be compared: %s", cfg.OUTPUT_DIR, error
+        )
+        return []
+    found = [("the prompts", record.get("prompts_sha256"), prompts)]
+    for part in ("train", "val", "test") if cfg.SEED >= 0 else ("test",):  # unseeded shots are others anyway
+        there, here = (digests.get(part, {}).get("sha256") for digests in (record.get("data", {}), data))
+        found.append((f"the pictures of {part}", there, here))
+    compared = ((what, describe_mismatch(there, here)) for what, there, here in found)
+    return [f"{what}: {digests}" for what, digests in compared if digests]
+
+
+def check_saved(output: Path, record: dict[str, Any]) -> None:
+    """Refuses weights of a finished training run that changed since; those that were deleted are named.
+
+    Raises:
+        ValueError: a file has another digest than the record says.
+    """
+    saved = {
+        f"{name}/model.pth.tar-{record.get('epochs')}": sha256
+        for name, sha256 in record.get("saved", {}).items()
+    }
+    for name, sha256 in (saved | record.get("exported", {})).items():
+        path = output / name
+        if not path.is_file():
+            logger.warning('"%s" of the finished run is gone; delete its folder to train it again', path)
+        elif digests := describe_mismatch(sha256, file_digest(path)):
+            raise ValueError(
+                f'"{path}" is damaged or replaced since training ended: {digests}; put it back, or delete '
+                f'"{output}" to train again'
+            )
+
+
+def check_loaded(args: argparse.Namespace, trainer: Any) -> None:
+    """A model is evaluated with the weights that training left, and with the prompts that its classes had.
+
+    Raises:
+        ValueError: a checkpoint has another digest than the record of its training says; or a class of the
+            same data set had other prompts, and the command line does not name others.
+    """
+    record = read_record(args.model_dir) or {}
+    saved = record.get("saved", {}) if record.get("epochs") == args.load_epoch else {}
+    for path in evaluated_files(args):
+        if digests := describe_mismatch(saved.get(path.parent.name), file_digest(path)):
+            raise ValueError(f'"{path}" is damaged or replaced since training: {digests}; train again')
+    texts = getattr(trainer, "texts", None)
+    for path in Path(args.model_dir).glob(f"*/{EXPORT_NAME}") if texts else ():
+        metadata, cfg = read_metadata(path), trainer.cfg
+        if metadata.get("dataset") != cfg.DATASET.NAME or metadata.get("prompts_sha256") in (
+            None,
+            prompts_digest(texts),
+        ):
+            continue
+        trained = dict(zip(json.loads(metadata["classnames"]), json.loads(metadata["prompts"]), strict=True))
+        here = zip(trainer.dm.dataset.classnames, texts, strict=True)
+        other = [name for name, prompts in here if trained.get(name, prompts) != prompts]
+        if not other:
+            continue
+        text = (
+            f'"{args.model_dir}" was trained with other prompts of {len(other)} classes ({other[0]}, …) than '
+            "the configuration and the descriptions give now"
+        )
+        if not any("TEMPLATE" in key or "PROMPTS" in key or "DESCRIPTIONS" in key for key in args.opts[::2]):
+            raise ValueError(f"{text}; put the former back, or name those you mean as KEY VALUE")
+        logger.warning("%s; they are used because the command line names them", text)
 
 
 def check_model_dir(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -157,7 +262,7 @@ def check_model_dir(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 def on_other_weights(cfg: CfgNode, record: dict[str, Any]) -> str:
     """How a recorded run's backbone differs from the present one; "" where it does not."""
-    return other_backbone(record.get("backbone_sha256"), backbone_digest(cfg.MODEL.BACKBONE.NAME))
+    return describe_mismatch(record.get("backbone_sha256"), backbone_digest(cfg.MODEL.BACKBONE.NAME))
 
 
 def recorded_in_checkpoint(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -171,17 +276,19 @@ def recorded_in_checkpoint(args: argparse.Namespace) -> dict[str, Any] | None:
         if not text:
             continue
         try:
-            config = settings(CfgNode.load_cfg(text))
-        except (yaml.YAMLError, AssertionError, AttributeError, TypeError, ValueError) as error:
+            config = settings(parse_cfg(text))
+        except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f'the configuration in "{path}" cannot be read; fetch the file again') from error
-        return {"config": config, "backbone_sha256": recorded_backbone(path.with_name(EXPORT_NAME))}
+        metadata = read_metadata(path.with_name(EXPORT_NAME))
+        return {"config": config, "backbone_sha256": metadata.get("backbone_sha256")}
     return None
 
 
 def last_epoch(model_dir: str) -> int:
     """The last epoch whose weights lie in a finished run's folder."""
     folder = Path(model_dir)
-    epochs = [int(file.name.rsplit("-", 1)[1]) for file in folder.glob("*/model.pth.tar-*")]
+    names = [CHECKPOINTS.fullmatch(file.name) for file in folder.glob("*/model.pth.tar-*")]
+    epochs = [int(name[1]) for name in names if name]
     if (folder / "resume.pth.tar").exists():
         raise ValueError(
             f'training in "{model_dir}" is not finished; run its training command again, it resumes'
@@ -209,30 +316,27 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Keeps a second process out of a run's folder.
 
     Raises:
-        ValueError: there is one already, or the folder cannot be made.
+        ValueError: there is one already, or the folder cannot be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f'--output-dir "{folder}" cannot be made: {error}') from error
-    if fcntl is None:
+    with contextlib.ExitStack() as stack:
+        try:
+            locked = stack.enter_context(exclusive(folder / ".lock"))
+        except InUse as holder:
+            raise ValueError(
+                f'another process is running in "{folder}" ({holder}); wait for it or stop it'
+            ) from None
+        except OSError as error:
+            raise ValueError(f'--output-dir "{folder}" cannot be written: {error}') from error
+        if locked:
+            remove_leftovers(folder, FILES)
+            for entry in folder.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    remove_leftovers(entry, CHECKPOINTS)
         yield
-        return
-    lock = folder / ".lock"
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f'another process is running in "{folder}"; wait for it or stop it') from None
-        except OSError:  # a file system without locks
-            yield
-            return
-        for leftover in folder.glob("**/*.tmp-*"):  # half-written by a process that was killed
-            leftover.unlink()
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

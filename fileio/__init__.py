@@ -1,0 +1,19 @@
+"""Files on anybody's disk: written whole, told apart by digest, locked, read without running what is in them.
+
+The lowest room: it imports nothing of the project, and only the standard library when it is imported. torch
+and PyYAML are imported by the functions that read their formats.
+"""
+
+from fileio.atomic import atomic_write, remove_leftovers, write_text
+from fileio.digest import file_digest, unchanged_digest
+from fileio.lock import InUse, exclusive
+
+__all__ = [
+    "InUse",
+    "atomic_write",
+    "exclusive",
+    "file_digest",
+    "remove_leftovers",
+    "unchanged_digest",
+    "write_text",
+]

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from yacs.config import CfgNode
 
 import train
@@ -33,7 +32,7 @@ from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
-from datasets.pictures import depth_fault, picture_suffixes
+from datasets.pictures import picture_suffixes
 from reporting.text import UNSEEN, visible
 from trainers.common.config import ROOT, setup_cfg
 from trainers.common.custom_clip import CustomCLIP
@@ -138,12 +137,9 @@ class Predictor:
         def read(index: int) -> tuple[str, torch.Tensor] | OSError:
             path = str(paths[index])
             try:
-                image = wrapper[index]["img"]
-                with Image.open(path) as opened:
-                    why = depth_fault(opened)  # as training refuses it
+                return path, wrapper[index]["img"]
             except OSError as error:
                 return error
-            return OSError(f'The image "{path}" cannot be used ({why})') if why else (path, image)
 
         predictions = []
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

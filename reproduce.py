@@ -76,6 +76,8 @@ def make_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, str]]:
     """
     protocol = PROTOCOLS[args.protocol]
     shots = tuple(args.shots or protocol.shots)
+    if wrong := [number for number in shots if number < 1 and number != -1]:
+        raise ValueError(f"--shots {wrong[0]}: give images a class, 1 or more, or -1 for all")
     if len(shots) > 1 and args.protocol != "few_shot":
         raise ValueError(f"--shots takes one number in {args.protocol}, not {len(shots)}")
     if len(args.options) % 2:

@@ -71,7 +71,7 @@ def print_args(args: argparse.Namespace, cfg: Any) -> None:
 
 def run(args: argparse.Namespace, argv: list[str]) -> None:
     """Builds and runs the trainer; ``results.json`` comes last."""
-    from trainers.common.config import setup_cfg
+    from trainers.common.config import check_named, setup_cfg
     from trainers.common.phases import Phases
     from trainers.common.record import write_record
     from trainers.common.run_folder import (
@@ -84,6 +84,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
     )
 
     cfg = setup_cfg(args)
+    check_named(cfg)
     with alone_in(Path(cfg.OUTPUT_DIR)), saved_traceback(Path(cfg.OUTPUT_DIR), USUAL_ERRORS):
         if args.load_epoch == "last":
             args.load_epoch = last_epoch(args.model_dir)

@@ -3,6 +3,7 @@
 import logging
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from dassl.utils import read_json
 from datasets import storage
 from datasets.few_shot_cache import kept_shots
 from datasets.raw_splits import Split, split_folders
+from datasets.splits import FETCH, PARTS, check_split
 
 logger = logging.getLogger(__name__)
+
+Images = tuple[list[Datum], list[Datum], list[Datum]]  # of train, val and test
 
 
 class FewShotDataset(DatasetBase):
@@ -26,7 +30,8 @@ class FewShotDataset(DatasetBase):
 
     Raises:
         FileNotFoundError: a folder or file of the data set is missing; the message says how to get it.
-        ValueError: ``DATASET.SUBSAMPLE_CLASSES`` is not all, base or new.
+        ValueError: ``DATASET.SUBSAMPLE_CLASSES`` is not all, base or new, or labels and classes are refused
+            (``datasets/splits.py``).
     """
 
     dataset_dir = ""  # folder of the data set below DATASET.ROOT
@@ -40,10 +45,16 @@ class FewShotDataset(DatasetBase):
         if cfg.DATASET.NUM_SHOTS >= 1:
             train, val = self.draw_shots(train, val, cfg.DATASET.NUM_SHOTS, cfg.SEED)
         train, val, test = subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
+        if cfg.DATASET.NUM_SHOTS >= 1:
+            warn_of_few_images(train, cfg.DATASET.NUM_SHOTS)
         super().__init__(train_x=train, val=val, test=test)
+        # Dassl knows the classes of train alone; without training, any class can be evaluated
+        images = [*train, *val, *test]
+        self._num_classes = self.get_num_classes(images)
+        self._lab2cname, self._classnames = self.get_lab2cname(images)
 
-    def read_data(self) -> tuple[list[Datum], list[Datum], list[Datum]]:
-        """The complete train, val and test lists, before any draw."""
+    def read_data(self) -> Images:
+        """The complete train, val and test lists, before any draw; their classes are checked."""
         raise NotImplementedError
 
     def draw_shots(
@@ -80,10 +91,11 @@ class SplitFileDataset(FewShotDataset):
         self.listing = cfg.DATASET.LISTING
         super().__init__(cfg)
 
-    def read_data(self) -> tuple[list[Datum], list[Datum], list[Datum]]:
+    def read_data(self) -> Images:
         path = storage.find(self.dataset_dir, self.split_file)
         if path is None:
             split = self.raw_split(f"drawn from the raw annotations with seed {self.seed}; not the official")
+            check_split(split, f'the raw annotations of "{self.dataset_dir}"', self.remedy())
             path = storage.keep(split, self.dataset_dir, self.split_file)
             if path is None:
                 logger.warning(self.not_official(f"drawn with seed {self.seed} for this run alone"))
@@ -99,7 +111,7 @@ class SplitFileDataset(FewShotDataset):
         rng = random.Random(self.seed if self.seed >= 0 else None)
         try:
             return {**self.draw_split(rng), "note": note}
-        except (OSError, ValueError, LookupError) as error:
+        except (OSError, ValueError, LookupError, RecursionError) as error:
             raise FileNotFoundError(
                 f'split file "{self.dataset_dir / self.split_file}" is missing; {self.remedy()} '
                 f"(none can be drawn from the raw annotations either: {error})"
@@ -146,58 +158,78 @@ def existing_folder(folder: Path, cfg: CfgNode) -> Path:
     return folder
 
 
-def read_split(
-    path: Path, image_dir: Path, warning: str = ""
-) -> tuple[list[Datum], list[Datum], list[Datum]]:
+def read_split(path: Path, image_dir: Path, warning: str = "", remedy: str = FETCH) -> Images:
     """Reads a ``split_zhou_*.json``: lists of ``[path below image_dir, label, class name]``, order kept.
 
     Args:
         path: of the file.
         image_dir: the images' folder.
         warning: logged if the file says that it is not the official one.
+        remedy: what to do about a file that is refused.
 
     Raises:
-        ValueError: the file is not such a split.
+        ValueError: the file is not such a split, or its entries or classes are refused.
     """
     logger.info("Reading split from %s", path)
     try:
         split = read_json(path)
-        if "note" in split and warning:
-            logger.warning(warning)
-        return split_images(split, image_dir)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f'"{path}" is not a split file (a JSON object of train, val and test lists of '
-            f"[path, label, class name]): {error!r}; fetch it again"
-        ) from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise ValueError(f'"{path}" is not a split file ({reason}); {remedy}') from error
+    check_split(split, f'"{path}"', remedy)
+    if "note" in split and warning:
+        logger.warning(warning)
+    return split_images(split, image_dir)
 
 
-def split_images(split: Mapping[str, Any], image_dir: Path) -> tuple[list[Datum], list[Datum], list[Datum]]:
-    """The images of a split's train, val and test lists."""
+def split_images(split: Mapping[str, Any], image_dir: Path) -> Images:
+    """The images of the lists of a checked split."""
     return tuple(
         [
-            Datum(impath=str(image_dir / impath), label=int(label), classname=classname)
-            for impath, label, classname in split[part]
+            Datum(impath=str(image_dir / path), label=int(label), classname=name)
+            for path, label, name in split[part]
         ]
-        for part in ("train", "val", "test")
+        for part in PARTS
     )
+
+
+def warn_of_few_images(train: list[Datum], shots: int) -> None:
+    """One line where classes have fewer than ``shots`` training images; they give what they have."""
+    numbers = Counter(item.label for item in train)
+    few = [label for label, number in numbers.items() if number < shots]
+    if few:
+        least = min(few, key=numbers.get)
+        name = next(item.classname for item in train if item.label == least)
+        logger.warning(
+            'DATASET.NUM_SHOTS is %d, but %d of %d classes have fewer training images, "%s" only %d: all of '
+            "theirs are taken",
+            *(shots, len(few), len(numbers), name, numbers[least]),
+        )
 
 
 def subsample_classes(*parts: list[Datum], subsample: str) -> tuple[list[Datum], ...]:
     """The base or novel half of the classes, relabelled from 0 (base: the first ceil(n/2) sorted labels).
 
     Args:
-        parts: lists of one data set; the labels are those of the first list (train).
+        parts: lists of one data set.
         subsample: ``all`` keeps everything, ``base`` and ``new`` take a half.
+
+    Raises:
+        ValueError: there is no such half, or it has one class alone.
     """
     if subsample == "all":
         return parts
     if subsample not in ("base", "new"):
         raise ValueError(f'DATASET.SUBSAMPLE_CLASSES is "{subsample}"; set it to all, base or new')
     logger.info("SUBSAMPLE %s CLASSES!", subsample.upper())
-    labels = sorted({item.label for item in parts[0]})
+    labels = sorted({item.label for part in parts for item in part})
     half = math.ceil(len(labels) / 2)
     chosen = labels[:half] if subsample == "base" else labels[half:]
+    if len(chosen) < 2:
+        raise ValueError(
+            f"DATASET.SUBSAMPLE_CLASSES {subsample} leaves {len(chosen)} of {len(labels)} classes, so every "
+            "answer would be right; halves take four classes or more"
+        )
     relabelled = {label: new for new, label in enumerate(chosen)}
     return tuple(
         [

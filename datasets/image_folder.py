@@ -12,20 +12,16 @@ from yacs.config import CfgNode
 from dassl.data.datasets import DATASET_REGISTRY, Datum
 from datasets import storage
 from datasets.base import FewShotDataset, read_split, split_images
-from datasets.pictures import NOT_CLASSES, find_pictures, printable, unreadable
-from datasets.raw_splits import VAL_SHARE, Split, read_lines, visible_folders
+from datasets.folder_layout import check_are_classes, find_parts, names_file, say_what_is_used, shown
+from datasets.pictures import find_pictures, printable, unreadable
+from datasets.raw_splits import VAL_SHARE, Split, read_lines
+from datasets.splits import check_split
 
 logger = logging.getLogger(__name__)
 
 TEST_SHARE = 0.3  # as in CoOp's splits: half of a class for training, a fifth for validation
 SPLIT_FILE = "split_image_folder.json"
 SHOWN = 10  # unreadable pictures that an error names
-PARTS = {  # by the names that their folders go by, in small letters
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-
 Classes = dict[str, list[str]]  # pictures by class folder, as paths below the root
 
 
@@ -53,9 +49,9 @@ class ImageFolder(FewShotDataset):
         root = self.dataset_dir
         path = storage.find(root, SPLIT_FILE)
         if path is not None:
-            parts = read_split(path, root)
+            parts = read_split(path, root, remedy=f'correct it, or delete "{path}" to draw another')
             used = [item.impath for part in parts for item in part]
-            check_unchanged(root, path, used)
+            check_unchanged(root, path, parts)
             if self.bad_images == "skip":
                 check_readable(path, used)
             return self.named(parts)
@@ -79,7 +75,7 @@ class ImageFolder(FewShotDataset):
 
 def draw_split(root: Path, bad_images: str) -> dict[str, Any]:
     """A split of a folder's pictures; class names are the folders', pictures left out are ``skipped``."""
-    folders = part_folders(root)
+    home, folders = find_parts(root)
     if "train" not in folders:
         given = " and ".join(f'"{folder.name}"' for folder in folders.values())
         raise ValueError(
@@ -87,6 +83,8 @@ def draw_split(root: Path, bad_images: str) -> dict[str, Any]:
             "or give the folders another name if they are classes themselves"
         )
     found = {part: find_pictures(folder, root) for part, folder in folders.items()}
+    if found["train"]:
+        check_are_classes(root, folders["train"], list(found["train"]))
     skipped = drop_unreadable(root, found, bad_images)
     if not found["train"]:
         raise FileNotFoundError(
@@ -98,48 +96,15 @@ def draw_split(root: Path, bad_images: str) -> dict[str, Any]:
         if unknown:
             raise ValueError(f'"{root}": class "{min(unknown)}" of {part} has no pictures in train')
     settle_parts(folders, found)
-    warn_of_ignored(root, folders)
+    say_what_is_used(root, home, folders)
     rng = random.Random(0)
     split: Split = {"train": [], "val": [], "test": []}
     for label, name in enumerate(found["train"]):
         pictures = {part: classes.get(name, []) for part, classes in found.items()}
         for part, paths in complete(pictures, rng, name).items():
             split[part] += [(path, label, name) for path in paths]
+    check_split(split, f'"{root}"', "correct it")
     return {**split, "skipped": skipped}
-
-
-def part_folders(root: Path) -> dict[str, Path]:
-    """The folders of the given parts; a folder of class folders alone is all ``train``.
-
-    A folder is a part by its name and the class folders in it; beside such a train, val and test are parts
-    whatever they hold. A train among other classes is a class.
-
-    Returns:
-        Folders by part; train is missing if only val or test hold class folders.
-
-    Raises:
-        ValueError: two folders are the same part.
-    """
-    visible = [name for name in visible_folders(root) if name not in NOT_CLASSES]
-    flat: dict[str, Path] = {}
-    nested: dict[str, Path] = {}
-    for name in visible:
-        part = PARTS.get(name.lower())
-        if part is None:
-            continue
-        if not visible_folders(root / name):
-            flat[part] = root / name
-        elif part in nested:
-            raise ValueError(
-                f'"{root}" has "{nested[part].name}" and "{name}", both {part}; keep one of them'
-            )
-        else:
-            nested[part] = root / name
-    folders = {**flat, **nested}
-    if "train" in nested and (len(folders) > 1 or len(visible) == 1):
-        return folders
-    nested.pop("train", None)
-    return nested or {"train": root}
 
 
 def settle_parts(folders: dict[str, Path], found: dict[str, Classes]) -> None:
@@ -154,22 +119,6 @@ def settle_parts(folders: dict[str, Path], found: dict[str, Classes]) -> None:
         logger.warning('The pictures of "%s" are the test; those for validation are drawn', folders["val"])
     elif "test" in folders:
         logger.warning("The test pictures are drawn from those of train")
-
-
-def warn_of_ignored(root: Path, folders: dict[str, Path]) -> None:
-    """Names the folders beside the parts, and a train that is taken for a class."""
-    used = {*folders.values()}
-    for name in visible_folders(root):
-        if root in used and PARTS.get(name.lower()) == "train" and visible_folders(root / name):
-            logger.warning('"%s" is taken for a class: there is no val or test beside it', root / name)
-    beside = [name for name in visible_folders(root) if root / name not in used and name not in NOT_CLASSES]
-    if beside and root not in used:
-        logger.warning(
-            "%s: folders beside %s are not used: %s",
-            root,
-            ", ".join(folder.name for folder in folders.values()),
-            printable(", ".join(beside)),
-        )
 
 
 def drop_unreadable(root: Path, found: dict[str, Classes], bad_images: str) -> dict[str, str]:
@@ -219,25 +168,31 @@ def complete(pictures: Classes, rng: random.Random, name: str) -> Classes:
     return {**pictures, **drawn, "train": train}
 
 
-def check_unchanged(root: Path, path: Path, used: list[str]) -> None:
+def check_unchanged(root: Path, path: Path, parts: Iterable[list[Datum]]) -> None:
     """Whether the folder still holds what its split was drawn from.
 
     Raises:
         FileNotFoundError: pictures of the split are gone.
+        ValueError: an earlier version drew it, from folders that are not the classes.
     """
-    there = {
-        str(root / picture)
-        for folder in part_folders(root).values()
-        for pictures in find_pictures(folder, root).values()
-        for picture in pictures
-    }
+    items = [item for part in parts for item in part]
+    used = [item.impath for item in items]
+    found = [find_pictures(folder, root) for folder in find_parts(root)[1].values()]
+    there = {str(root / path) for classes in found for pictures in classes.values() for path in pictures}
     gone = [picture for picture in used if picture not in there and not Path(picture).is_file()]
     if gone:
         raise FileNotFoundError(
             f'No picture at "{gone[0]}" ({len(gone)} of {len(used)} are gone); put them back, or delete '
             f'"{path}" to draw another split'
         )
-    new = there - set(used) - {str(root / skipped) for skipped in storage.load(path).get("skipped", {})}
+    skipped = storage.load(path).get("skipped")  # a split that was drawn here has it
+    names, folders = {item.classname for item in items}, {name for classes in found for name in classes}
+    if skipped is not None and folders and names.isdisjoint(folders):
+        raise ValueError(
+            f'"{path}" was drawn as if {shown(sorted(names))} were the classes, but these are '
+            f"{shown(sorted(folders))}; delete it to draw another"
+        )
+    new = there - set(used) - {str(root / picture) for picture in skipped or {}}
     if new:
         logger.warning(
             '%d pictures are not in the split, e.g. "%s"; delete %s to draw anew',
@@ -271,9 +226,7 @@ def read_names(root: Path, folders: set[str]) -> dict[str, str]:
         ValueError: the file names folders that are not there, or one name twice, or is no such file.
     """
     names = {folder: folder for folder in sorted(folders)}
-    path = next(
-        (root / file for file in ("classnames.json", "classnames.txt") if (root / file).is_file()), None
-    )
+    path = names_file(root)
     if path is None:
         return names
     try:
@@ -283,7 +236,7 @@ def read_names(root: Path, folders: set[str]) -> dict[str, str]:
             given = dict(line.split(maxsplit=1) for line in read_lines(path))
         if not all(isinstance(name, str) and name.strip() for name in given.values()):
             raise ValueError("a name is no text")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f'"{path}" does not give a class name for each folder ({error}); lines of classnames.txt are '
             "<folder> <class name>, classnames.json is {folder: class name}"

@@ -6,8 +6,9 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
-from datasets.base import FewShotDataset, existing_folder, prepare_command
+from datasets.base import FewShotDataset, Images, existing_folder, prepare_command
 from datasets.image_index import class_files
+from datasets.splits import check_classes
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class ImageNet(FewShotDataset):
         self.listing = cfg.DATASET.LISTING
         super().__init__(cfg)
 
-    def read_data(self) -> tuple[list[Datum], list[Datum], list[Datum]]:
+    def read_data(self) -> Images:
         names = read_classnames(self.dataset_dir / "classnames.txt")
         folders = self.image_dir / "train", self.image_dir / "val"
         files = [class_files(folder, self.dataset_dir, self.listing) for folder in folders]
@@ -38,6 +39,7 @@ class ImageNet(FewShotDataset):
             labelled_by_folder(folder, found, names) for folder, found in zip(folders, files, strict=True)
         )
         self.check_same_classes(*files)
+        check_folders(self.image_dir, test)
         return train, test, test
 
     def check_same_classes(self, train: dict[str, list[str]], val: dict[str, list[str]]) -> None:
@@ -80,6 +82,7 @@ class ImageNetVariant(DatasetBase):
         self.image_dir = existing_folder(self.dataset_dir / self.image_dir, cfg)
         names = read_classnames(self.dataset_dir / "classnames.txt")
         images = self.label(class_files(self.image_dir, self.dataset_dir, "sorted"), names)
+        check_folders(self.image_dir, images)
         logger.info(
             "%s is a test set: all its images and classes are tested, and training would see them",
             cfg.DATASET.NAME,
@@ -122,3 +125,18 @@ def labelled_by_folder(folder: Path, files: dict[str, list[str]], names: dict[st
         for label, wnid in enumerate(files)
         for file in files[wnid]
     ]
+
+
+def check_folders(folder: Path, images: list[Datum]) -> None:
+    """Checks that no class folder is empty, which would leave a gap in the labels.
+
+    Raises:
+        ValueError: one is.
+    """
+    test = ((item.impath, item.label, item.classname) for item in images)
+    check_classes(
+        {"train": (), "val": (), "test": test},
+        f'"{folder}"',
+        "complete the class folders, or remove empty ones",
+        unique_names=False,
+    )

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from datasets.raw_splits import visible_folders
+from fileio.pictures import depth_fault
 
 logger = logging.getLogger(__name__)
 
 NOT_CLASSES = ("split_fewshot", "descriptions")  # folders that a data root may have besides its classes
 NOT_PICTURES = (".mpg", ".mpeg")  # Pillow recognises these films, but reads none of their frames
-WHITE = 255  # largest value in a picture of 8 bits; Pillow, and so torchvision, makes all above it white
 NOT_UTF8 = "its name is not UTF-8; rename it"
 SMALL = (64, 64)  # JPEG files are decoded at an eighth of their size, not below this
 
@@ -41,16 +41,12 @@ def find_pictures(folder: Path, root: Path) -> dict[str, list[str]]:
     classes, others = {}, Counter()
     for name in visible_folders(folder):
         pictures = []
-        for place, below, files in os.walk(folder / name):
-            below[:] = [inner for inner in below if not inner.startswith(".")]
-            for file in files:
-                suffix = Path(file).suffix.lower()
-                if file.startswith("."):
-                    continue
-                if suffix in suffixes:
-                    pictures.append((Path(place) / file).relative_to(root).as_posix())
-                else:
-                    others[suffix or "no suffix"] += 1
+        for file in visible_files(folder / name):
+            suffix = file.suffix.lower()
+            if suffix in suffixes:
+                pictures.append(file.relative_to(root).as_posix())
+            else:
+                others[suffix or "no suffix"] += 1
         if pictures:
             classes[name] = sorted(pictures)
         elif name not in NOT_CLASSES:
@@ -63,6 +59,34 @@ def find_pictures(folder: Path, root: Path) -> dict[str, list[str]]:
             ", ".join(f"{suffix}: {number}" for suffix, number in others.most_common(5)),
         )
     return classes
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """The files in ``folder`` at any depth; hidden files and folders are passed by."""
+    for place, below, files in os.walk(folder):
+        below[:] = [inner for inner in below if not inner.startswith(".")]
+        yield from (Path(place) / file for file in files if not file.startswith("."))
+
+
+def picture_folders(folder: Path) -> list[str]:
+    """Names of the folders in ``folder`` that hold a picture, at any depth; sorted, no hidden ones."""
+    suffixes = picture_suffixes()
+    return [
+        name
+        for name in visible_folders(folder)
+        if name not in NOT_CLASSES
+        and any(file.suffix.lower() in suffixes for file in visible_files(folder / name))
+    ]
+
+
+def holds_pictures(folder: Path) -> bool:
+    """Whether there are pictures in ``folder`` itself."""
+    suffixes = picture_suffixes()
+    return any(
+        Path(entry.name).suffix.lower() in suffixes and not entry.name.startswith(".")
+        for entry in os.scandir(folder)
+        if not entry.is_dir()
+    )
 
 
 def unreadable(folder: Path, paths: Sequence[str]) -> dict[str, str]:
@@ -92,12 +116,3 @@ def fault(path: Path) -> str:
         return f"too large: {error}"
     except Exception as error:  # noqa: BLE001  # decoders raise nearly anything on damaged files
         return " ".join(str(error).split()) or type(error).__name__
-
-
-def depth_fault(image: Image.Image) -> str:
-    """What is wrong with the values of a picture; empty if they fit. Of one with 8 bits no pixel is read."""
-    if image.mode.startswith(("I", "F")):  # 16 or 32 bits
-        highest = image.getextrema()[1]
-        if highest > WHITE or (image.mode == "F" and highest <= 1):
-            return f"grey values up to {highest:g} do not fit 0 to {WHITE}; save it with 8 bits"
-    return ""

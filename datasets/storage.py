@@ -67,5 +67,5 @@ def load(path: Path) -> Any:
     try:
         data = path.read_bytes()
         return json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, RecursionError) as error:
         raise ValueError(f'"{path}" cannot be read ({error}); delete it, it is made anew') from error

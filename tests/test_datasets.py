@@ -146,7 +146,9 @@ def test_a_missing_split_file_says_how_to_get_it(tmp_path: Path) -> None:
         build_dataset(config(tmp_path, "EuroSAT"))
 
 
-@pytest.mark.parametrize("content", ["<html>", "{}", '{"train": [["a.jpg"]]}', "[]", '{"train": 1}'])
+@pytest.mark.parametrize(
+    "content", ["<html>", "{}", '{"train": [["a.jpg"]]}', "[]", '{"train": 1}', "[" * 100_000]
+)
 def test_a_damaged_split_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "eurosat" / "2750").mkdir(parents=True)
     (tmp_path / "eurosat" / "split_zhou_EuroSAT.json").write_text(content)

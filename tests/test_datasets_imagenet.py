@@ -211,9 +211,9 @@ def aircraft(root: Path) -> Path:
     folder = root / "fgvc_aircraft"
     (folder / "images").mkdir(parents=True)
     (folder / "variants.txt").write_text("F-16A/B\n707-320\nSR-20\nBAE 146-200\n")
-    lines = ["0034309 BAE 146-200", "1025794 707-320", "0000001 F-16A/B", "0000002 SR-20"]
+    lines = ["034309 BAE 146-200", "025794 707-320", "000001 F-16A/B", "000002 SR-20"]
     for number, part in enumerate(("train", "val", "test")):
-        text = "".join(f"{line}\n" for line in lines[number:] + lines[:number])
+        text = "".join(f"{number}{line}\n" for line in lines[number:] + lines[:number])
         (folder / f"images_variant_{part}.txt").write_text(text)
     return folder
 
@@ -224,7 +224,7 @@ def test_aircraft_come_from_the_official_lists_in_their_order(
     folder = aircraft(tmp_path)
     with caplog.at_level(logging.WARNING):
         dataset = build_dataset(config(tmp_path, "FGVCAircraft", shots=-1))
-        new = build_dataset(config(tmp_path, "FGVCAircraft", shots=16, subsample="new"))
+        new = build_dataset(config(tmp_path, "FGVCAircraft", shots=1, subsample="new"))
     assert dataset.classnames == ["F-16A/B", "707-320", "SR-20", "BAE 146-200"]
     assert dataset.train_x[0].impath == str(folder / "images" / "0034309.jpg")
     assert [item.label for item in dataset.train_x] == [3, 1, 0, 2]

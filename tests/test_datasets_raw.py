@@ -311,12 +311,14 @@ def test_the_split_file_needs_no_annotations_and_no_scipy(
     monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
     with pytest.raises(FileNotFoundError, match=r"prepare StanfordCars .* needs scipy: pip install scipy"):
         build_dataset(config(tmp_path, "StanfordCars"))
-    item = ["cars_train/00001.jpg", 0, "2000 AM General Hummer SUV"]
-    (folder / "split_zhou_StanfordCars.json").write_text(
-        json.dumps({"train": [item], "val": [item], "test": [item]})
-    )
+    names = ["2000 AM General Hummer SUV", "2012 Acura RL Sedan"]
+    split = {
+        part: [[f"cars_{part}/{label}.jpg", label, name] for label, name in enumerate(names)]
+        for part in ("train", "val", "test")
+    }
+    (folder / "split_zhou_StanfordCars.json").write_text(json.dumps(split))
     dataset = build_dataset(config(tmp_path, "StanfordCars", shots=-1))
-    assert dataset.test[0].impath == str(folder / item[0])
+    assert dataset.test[0].impath == str(folder / "cars_test" / "0.jpg")
 
 
 def test_a_missing_annotation_file_is_named_beside_the_remedy(tmp_path: Path) -> None:

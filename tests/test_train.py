@@ -221,6 +221,12 @@ def test_half_precisions_train_and_evaluate(
 MISTAKES = {
     "data set file": (["--dataset-config-file", "configs/datasets/typo.yaml"], [], "typo.yaml"),
     "data set name": ([], ["DATASET.NAME", "Caltech102"], "Caltech102"),
+    "no data set": ([], ["DATASET.NAME", ""], "name the data set's configuration with --dataset-config-file"),
+    "no trainer": ([], ["TRAINER.NAME", ""], "name the method with --trainer"),
+    "no shots": ([], ["DATASET.NUM_SHOTS", "0"], "DATASET.NUM_SHOTS is 0, which is no training"),
+    "less than no shots": ([], ["DATASET.NUM_SHOTS", "-2"], "DATASET.NUM_SHOTS is -2"),
+    "huge number": ([], ["OPTIM.LR", "9" * 400], "OPTIM.LR is a number too large"),
+    "nested value": ([], ["OPTIM.MAX_EPOCH", "-" * 50_000 + "1"], "OPTIM.MAX_EPOCH"),
     "data folder": (["--root", "/no/such/folder"], [], "/no/such/folder"),
     "descriptions": ([], ["TRAINER.HeBA.DESCRIPTIONS", "/no/such.json"], "/no/such.json"),
     "backbone": ([], ["MODEL.BACKBONE.NAME", "ViT-B/61"], "ViT-B/61"),

@@ -79,7 +79,7 @@ def _dataset() -> CfgNode:
     node.NAME = ""
     node.SOURCE_DOMAINS = ()
     node.TARGET_DOMAINS = ()
-    node.NUM_SHOTS = -1  # images a class; below 1: all
+    node.NUM_SHOTS = -1  # images a class; -1: all; 0: no training, all are listed
     return node
 
 

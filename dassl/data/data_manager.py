@@ -110,6 +110,24 @@ class DataManager:
                 if hasattr(part, "set_epoch"):
                     part.set_epoch(epoch, self.data_seed)
 
+    def check_classes(self) -> None:
+        """Whether every class that is evaluated can be trained.
+
+        Raises:
+            ValueError: a class has images for validation or test, but none for training.
+        """
+        dataset = self.dataset
+        trained = {item.label for item in dataset.train_x}
+        for part in ("val", "test"):
+            untrained = [item for item in getattr(dataset, part) or () if item.label not in trained]
+            if untrained:
+                first = untrained[0]
+                raise ValueError(
+                    f'"{dataset.dataset_dir}": class "{first.classname}" (label {first.label}) has {part} '
+                    f'images ("{first.impath}", …) but none to train on; give it some in train, or take it '
+                    f"out of {part}"
+                )
+
     def check_images(self) -> None:
         """Looks for every image that training and its tests will read, if they are not too many to look for.
 

@@ -28,6 +28,7 @@ LEAST = {
     "DATALOADER.TRAIN_X.BATCH_SIZE": 1,
     "DATALOADER.TEST.BATCH_SIZE": 1,
     "DATALOADER.NUM_WORKERS": 0,
+    "DATASET.NUM_SHOTS": -1,
     "OPTIM.LR": 0,
 }
 CHOICES = {"TEST.FINAL_MODEL": ("last_step", "best_val"), "TEST.SPLIT": ("val", "test")}
@@ -79,6 +80,12 @@ class SimpleTrainer(TrainerBase):
 
     def before_train(self) -> None:
         if isinstance(getattr(self, "dm", None), DataManager):
+            if self.cfg.DATASET.NUM_SHOTS == 0:
+                raise ValueError(
+                    "DATASET.NUM_SHOTS is 0, which is no training; set it to 1 or more images a class, or to "
+                    "-1 for all"
+                )
+            self.dm.check_classes()
             self.dm.check_images()
         self.time_start = time.time()
         self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.output_dir)

@@ -10,6 +10,8 @@ import PIL
 from PIL import Image, ImageOps
 from torch import nn
 
+from fileio.pictures import depth_fault
+
 
 def mkdir_if_missing(dirname: str) -> None:
     os.makedirs(dirname, exist_ok=True)
@@ -50,15 +52,18 @@ def read_image(path: str, *, upright: bool = False) -> Image.Image:
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError: the file is not a whole image, or too large for Pillow.
+        OSError: the file is not a whole image, too large for Pillow, or (not in Dassl) of more than 8 bits.
     """
     try:
         with Image.open(path) as image:
-            return (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
+            fault = depth_fault(image)
+            if not fault:
+                return (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
     except FileNotFoundError:
         raise FileNotFoundError(f'No image file at "{path}"; is the data set complete?') from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise OSError(f'The image "{path}" cannot be read ({error}); fetch it again') from error
+    raise OSError(f'The image "{path}" cannot be used ({fault})')
 
 
 def tolist_if_not(x: Any) -> list:

@@ -11,8 +11,9 @@ from pathlib import Path
 from tabulate import tabulate
 
 from datasets.preparation.sources import CLASSNAMES, Part, Source
+from datasets.splits import PARTS as SPLITS
+from datasets.splits import check_split
 
-SPLITS = ("train", "val", "test")
 # Where a path of the data set's folder really lies: there, or still in an unpacked archive.
 At = Callable[[str], Path]
 AIRCRAFT = "images_variant_{}.txt"
@@ -119,11 +120,10 @@ def read_split(path: Path) -> dict[str, list[tuple[str, str]]]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            name: [(str(image), str(classname)) for image, _, classname in content[name]] for name in SPLITS
-        }
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise ValueError(f"{path.name} is not a split file: {type(error).__name__} {error}") from error
+    check_split(content, path.name, "delete it, and fetch it again")
+    return {name: [(image, classname) for image, _, classname in content[name]] for name in SPLITS}
 
 
 def is_published(source: Source, path: Path) -> bool:

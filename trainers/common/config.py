@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import contextlib
 import importlib
 import pkgutil
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import yaml
 from yacs.config import CfgNode
 
 from clip import clip
@@ -50,7 +50,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     }
     for key, value in flags.items():
         if value not in ("", None):
-            cfg.merge_from_list([key, value])
+            merge(cfg, nested(key, value), "command line", declared)
     sources["command line"] = merge_pairs(cfg, args.opts, declared)
     check_one_home(cfg.TRAINER.NAME)
     for source, keys in sources.items():
@@ -62,6 +62,21 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
         cfg.INPUT.SIZE = (resolution, resolution)
     cfg.freeze()
     return cfg
+
+
+def check_named(cfg: CfgNode) -> None:
+    """Checks that a configuration names what a run cannot do without.
+
+    Raises:
+        ValueError: it names no data set or no trainer; says which flag does.
+    """
+    if not cfg.DATASET.NAME:
+        raise ValueError(
+            "DATASET.NAME is not set; name the data set's configuration with --dataset-config-file "
+            "configs/datasets/<data set>.yaml"
+        )
+    if not cfg.TRAINER.NAME:
+        raise ValueError("TRAINER.NAME is not set; name the method with --trainer")
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -144,25 +159,47 @@ def merge_file(cfg: CfgNode, flag: str, path: str, declared: CfgNode | None = No
         there = ", ".join(sorted(file.stem for file in Path(path).parent.glob("*.yaml"))) or "none"
         raise ValueError(f'{flag} "{path}" does not exist; configurations there: {there}')
     try:
-        content = parse_cfg(Path(path).read_text(encoding="utf-8"))
+        content = parse_cfg(Path(path).read_text(encoding="utf-8"), declared or cfg)
     except ValueError as error:
         raise ValueError(f'{flag} "{path}" is not a YAML configuration: {error}') from error
     return merge(cfg, content, f'{flag} "{path}"', declared)
 
 
-def parse_cfg(text: str) -> CfgNode:
+def parse_cfg(text: str, known: CfgNode | None = None) -> CfgNode:
     """A tree of settings from YAML text.
 
     yacs' own function also runs files: those that are called ``*.py``.
+
+    Args:
+        text: the YAML.
+        known: every key with its default; those whose default is text keep the text as it is written.
 
     Raises:
         ValueError: it is no YAML, or holds what no configuration holds.
     """
     content = parse_yaml(text)
+    if known is not None and content:
+        keep_typed(content, yaml.load(text, yaml.BaseLoader), known)
     try:
         return CfgNode(content)
     except AssertionError as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def keep_typed(content: dict[str, Any], typed: dict[str, Any], known: CfgNode) -> None:
+    """Replaces values of text keys that YAML reads as something else, as ``ROOT: 2024``, by their text.
+
+    Args:
+        content: the tree as YAML reads it.
+        typed: the same tree with the text of each value.
+        known: every key with its default.
+    """
+    for key, value in content.items():
+        text, default = typed.get(key), known.get(key)
+        if isinstance(value, dict) and isinstance(text, dict) and isinstance(default, dict):
+            keep_typed(value, text, default)
+        elif isinstance(default, str) and isinstance(text, str) and value is not None:
+            content[key] = text
 
 
 def merge_pairs(cfg: CfgNode, pairs: list[str], declared: CfgNode | None = None) -> set[str]:
@@ -172,13 +209,15 @@ def merge_pairs(cfg: CfgNode, pairs: list[str], declared: CfgNode | None = None)
             f"options must be pairs KEY VALUE, but {len(pairs)} words were given: {' '.join(pairs)}"
         )
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-        content: Any = {"true": True, "false": False}.get(value, value)
-        with contextlib.suppress(ValueError, SyntaxError):  # a plain word is a string
-            content = ast.literal_eval(value)
-        for part in reversed(key.split(".")):
-            content = CfgNode({part: content})
-        merge(cfg, content, f"command line: {key} {value}", declared)
+        merge(cfg, nested(key, value), f"command line: {key} {value}", declared)
     return set(pairs[::2])
+
+
+def nested(key: str, value: Any) -> CfgNode:
+    """The tree of settings that sets a dotted key alone."""
+    for part in reversed(key.split(".")):
+        value = CfgNode({part: value})
+    return value
 
 
 def merge(cfg: CfgNode, content: Any, source: str, declared: CfgNode | None = None) -> set[str]:
@@ -202,20 +241,43 @@ def merge(cfg: CfgNode, content: Any, source: str, declared: CfgNode | None = No
 
 
 def checked_keys(known: Any, content: Any, prefix: str, source: str) -> set[str]:
-    """The dotted keys of ``content``, all declared; whole numbers become floats where those belong."""
+    """The dotted keys of ``content``, all declared; its values become those that their keys take."""
     keys = set()
     for key, value in content.items():
         name = f"{prefix}{key}"
         if key not in known:
             raise ValueError(f"{source}: unknown key {name}; known there: {', '.join(sorted(known))}")
+        if isinstance(value, str):
+            value = unquoted(value) if isinstance(known[key], str) else python_value(value)
         if isinstance(value, dict) != isinstance(known[key], dict):
             raise ValueError(f"{source}: {name} is {'not ' * isinstance(value, dict)}a group of keys")
         if isinstance(value, dict):
+            content[key] = value = CfgNode(value)
             keys |= checked_keys(known[key], value, f"{name}.", source)
             continue
         keys.add(name)
         if value is None and known[key] is not None:
             raise ValueError(f"{source}: {name} is None; give it a value, the default is {known[key]!r}")
         if isinstance(known[key], float) and type(value) is int:
-            content[key] = float(value)
+            try:
+                value = float(value)
+            except OverflowError:
+                raise ValueError(f"{source}: {name} is a number too large to compute with") from None
+        content[key] = repr(value) if isinstance(value, str) else value  # yacs reads texts as Python
     return keys
+
+
+def unquoted(text: str) -> str:
+    """The value of a key of text: as it is typed, but without quotes around it."""
+    value = python_value(text)
+    return unquoted(value) if isinstance(value, str) and value != text else text
+
+
+def python_value(text: str) -> Any:
+    """What ``text`` is in Python, or true and false as in YAML; a plain word is a text."""
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text

@@ -29,6 +29,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, blocks: list[tuple[str, str]
         "clip",
         "dassl",
         "datasets",
+        "fileio",
         "trainers",
         "configs",
         "scripts",

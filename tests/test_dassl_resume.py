@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -149,7 +150,12 @@ def curve(folder: Path) -> list[tuple[int, float]]:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     except ImportError:
         return []
-    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    # TensorBoard reads the files by name, which ends in the number of the writer: 10 would precede 9.
+    written = sorted((folder / "tensorboard").iterdir(), key=lambda path: int(path.suffix[1:]))
+    with tempfile.TemporaryDirectory() as ordered:
+        for number, path in enumerate(written):
+            (Path(ordered) / f"events.out.tfevents.{number:02d}").symlink_to(path)
+        events = EventAccumulator(ordered).Reload()
     return [(point.step, point.value) for point in events.Scalars("train/loss")]
 
 

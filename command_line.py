@@ -42,11 +42,11 @@ class Output:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        with names_file(STDOUT):
+        with names_file(STDOUT, (*FULL, errno.EPIPE, errno.EIO)):
             return self.stream.write(text)
 
     def flush(self) -> None:
-        with names_file(STDOUT):
+        with names_file(STDOUT, (*FULL, errno.EPIPE, errno.EIO)):
             self.stream.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -173,12 +173,17 @@ def fail(message: str) -> int:
 
 
 @contextlib.contextmanager
-def names_file(path: str) -> Iterator[None]:
-    """Gives an error of a write what was written to; the system names it only where a file is opened."""
+def names_file(path: str, errors: Sequence[int] = FULL) -> Iterator[None]:
+    """Gives an error of a write what was written to; the system names it only where a file is opened.
+
+    Args:
+        path: what is written to in the block.
+        errors: errno values that only such a write can have.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno in (*FULL, errno.EPIPE, errno.EIO) and error.filename is None:
+        if error.errno in errors and error.filename is None:
             error.filename = path
         raise
 

@@ -135,7 +135,7 @@ def test_grey_pictures_that_would_turn_white_are_named(
     assert predict.main(["--model-dir", str(trained), pictures[0], deep, fits]) == 1
     said = capsys.readouterr()
     assert [line.split(": ")[0] for line in said.out.splitlines()] == [pictures[0], fits]
-    assert f'The image "{deep}" cannot be used (grey values up to 60000 do not fit' in said.err
+    assert f'The image "{deep}" cannot be used (grey values from 60000 to 60000 do not fit' in said.err
 
 
 @pytest.mark.parametrize("style", ["text", "json", "csv"])

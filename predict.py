@@ -86,7 +86,7 @@ class Predictor:
 
     Raises:
         FileNotFoundError: there is no trained run.
-        ValueError: neither a run nor classes are given, or the run's file does not fit.
+        ValueError: neither a run nor two classes are given, or the run's file does not fit.
     """
 
     def __init__(
@@ -114,6 +114,7 @@ class Predictor:
                 self.classes, template, default=kind.template(cfg)
             )
             check_distinct(self.model.prompts, self.classes)
+            check_several(self.classes)
         self.cfg = cfg.clone()
         if upright is not None:
             self.cfg.defrost()
@@ -138,6 +139,7 @@ class Predictor:
 
         Raises:
             OSError: a picture cannot be read; the message names it.
+            FloatingPointError: as of ``probabilities``.
         """
         wrapper = DatasetWrapper(self.cfg, [Datum(impath=str(path)) for path in paths], self.transform)
 
@@ -170,9 +172,28 @@ class Predictor:
 
     @torch.no_grad()
     def probabilities(self, images: torch.Tensor) -> torch.Tensor:
-        """``(B, 3, H, W)`` transformed images → ``(B, C)`` softmax of the logits, on the CPU."""
+        """``(B, 3, H, W)`` transformed images → ``(B, C)`` softmax of the logits, on the CPU.
+
+        Raises:
+            FloatingPointError: logits are infinite or NaN.
+        """
         with self.precision.autocast(self.device):
-            return self.model(images.to(self.device)).float().softmax(dim=-1).cpu()
+            logits = self.model(images.to(self.device)).float().cpu()
+        if bad := int((~logits.isfinite().all(dim=1)).sum()):
+            raise FloatingPointError(
+                f"the scores of {bad} of {len(logits)} pictures are infinite or NaN; check the weights of "
+                f'backbone "{self.cfg.MODEL.BACKBONE.NAME}", and those of the trained run if one was given'
+            )
+        return logits.softmax(dim=-1)
+
+
+def check_several(classes: Sequence[str]) -> None:
+    """Raises ValueError if there is one class alone, which every picture would be."""
+    if len(classes) == 1:
+        hint = "; separate the names by spaces, not by commas" * ("," in classes[0])
+        raise ValueError(
+            f'--classes is "{classes[0]}" alone, so every answer would be that; give two names or more{hint}'
+        )
 
 
 def trained_model(model_dir: Path, backbone: str) -> tuple[CustomCLIP, CfgNode, list[str]]:

@@ -89,10 +89,10 @@ def architecture(state_dict: Mapping[str, Tensor], source: str = "state dict") -
 
 
 def check_tensors(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
-    """Compare names and shapes of a state dict with a model's, and look for numbers that are none.
+    """Compare names, shapes and types of a state dict with a model's, and look for numbers that are none.
 
     Raises:
-        ValueError: names what is missing, unexpected, misshapen, infinite or NaN.
+        ValueError: names what is missing, unexpected, misshapen, not of floating point, infinite or NaN.
     """
     misshapen = [
         f"{name} {tuple(given[name].shape)} instead of {tuple(wanted[name].shape)}"
@@ -103,6 +103,11 @@ def check_tensors(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], sou
         "missing": [name for name in wanted if name not in given],
         "unexpected": [name for name in given if name not in wanted],
         "wrong shape": misshapen,
+        "wrong type": [
+            f"{name} {given[name].dtype} instead of a floating-point type"
+            for name in wanted
+            if name in given and wanted[name].is_floating_point() and not given[name].is_floating_point()
+        ],
     }
     if any(complaints.values()):
         text = "; ".join(f"{kind}: {_some(names)}" for kind, names in complaints.items() if names)

@@ -58,6 +58,10 @@ def edit(change: Callable[[State], object]) -> Callable[[State], State]:
             r"ln_final\.weight \(3,\) instead of \(128,\)",
         ),
         (edit(lambda s: s.update({"visual.proj": torch.ones(128, 9)})), r"visual\.proj \(128, 9\) instead"),
+        (
+            edit(lambda s: s.update({"ln_final.weight": torch.ones(128, dtype=torch.int8)})),
+            r"wrong type: ln_final\.weight torch\.int8 instead of a floating-point type$",
+        ),
         (edit(lambda s: s.update({"visual.conv1.weight": torch.ones(64)})), "not 4 dimensions"),
         (edit(lambda s: s.update({"visual.positional_embedding": torch.ones(7, 128)})), "7 image positions"),
         (edit(lambda s: s.update({"token_embedding.weight": torch.ones(50000, 128)})), "50000 token ids"),

@@ -169,6 +169,15 @@ def test_transform_mistakes_are_named(tmp_path: Path) -> None:
         build_transform(cfg, choices=["flip"])
     with pytest.raises(ValueError, match='"randaugment2".* is not supported'):
         build_transform(cfg, choices=["randaugment2"])
+    mean, std = cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD
+    wrong = [("PIXEL_MEAN", [0.5]), ("PIXEL_MEAN", [0.5, float("nan"), 0.5]), ("PIXEL_MEAN", ["a", 0, 0])]
+    for key, values in [*wrong, ("PIXEL_STD", [0.2, 0.0, 0.2]), ("PIXEL_STD", [-1, 1, 1]), ("PIXEL_STD", [])]:
+        cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD = mean, std
+        cfg.INPUT[key] = values
+        for is_train in (True, False):
+            with pytest.raises(ValueError, match=f"INPUT.{key} is .*; set it to three numbers"):
+                build_transform(cfg, is_train=is_train, choices=["normalize"])
+    cfg.INPUT.PIXEL_STD = std
     cfg.INPUT.INTERPOLATION = "cubic"
     with pytest.raises(ValueError, match='INPUT.INTERPOLATION is "cubic"'):
         build_transform(cfg)

@@ -177,6 +177,10 @@ CHANGES = [
     (lambda tensors, metadata: rename(metadata, "CoOpX"), 'trainer "CoOpX", which is none here'),
     (lambda tensors, metadata: metadata.update(config=": ["), "metadata .* are damaged"),
     (lambda tensors, metadata: metadata.update(config="TRAINER:\n  HeBA:\n    X: 1"), "key TRAINER.HeBA.X"),
+    (
+        lambda tensors, metadata: metadata.update(config="INPUT: {PIXEL_MEAN: [.nan, 0, 0]}"),
+        "PIXEL_MEAN is nan",
+    ),
     (lambda tensors, metadata: metadata.update(backbone_sha256="0" * 64), "trained on other weights"),
 ]
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import predict
 import train
@@ -221,6 +223,30 @@ def test_mistakes_are_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_scores_that_are_not_finite_are_an_error_and_no_percentage(
+    trained: Path,
+    pictures: list[str],
+    tiny_clip_path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    weights = torch.load(tiny_clip_path, weights_only=True)
+    weights["logit_scale"] = torch.tensor(1000.0)
+    torch.save(weights, tmp_path / "loud.pt")
+    zero_shot = ["--backbone", str(tmp_path / "loud.pt"), "--quick-gelu", "--classes", "cat", "dog"]
+    exported = trained / "adapter_learner" / "adapter.safetensors"
+    with safe_open(exported, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = {name: torch.full_like(tensor, 1e30) for name, tensor in load_file(exported).items()}
+    save_file(tensors, tmp_path / "loud.safetensors", metadata)
+    for flags in (zero_shot, ["--model-dir", str(tmp_path / "loud.safetensors")]):
+        assert predict.main([*pictures[:2], *flags]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "error: the scores of 2 of 2 pictures are infinite or NaN; check the weights" in err
+        assert err.count("\n") == 1
 
 
 def test_escape_sequences_in_names_never_reach_the_terminal_raw(

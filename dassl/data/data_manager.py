@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 from dassl.data.datasets import Datum, build_dataset
 from dassl.data.image_cache import ImageCache
 from dassl.data.samplers import build_sampler
-from dassl.data.transforms import build_transform, interpolation_mode
+from dassl.data.transforms import build_transform, interpolation_mode, normalize
 from dassl.utils import isolated_rng, mix_seed, read_image
 from dassl.utils.stopping import heed_only_parent
 
@@ -253,7 +253,7 @@ class DatasetWrapper(Dataset):
 
         to_tensor = [T.Resize(cfg.INPUT.SIZE, interpolation=interpolation_mode(cfg)), T.ToTensor()]
         if "normalize" in cfg.INPUT.TRANSFORMS:
-            to_tensor.append(T.Normalize(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD))
+            to_tensor.append(normalize(cfg.INPUT))
         self.to_tensor = T.Compose(to_tensor)
 
     def set_epoch(self, epoch: int, seed: int) -> None:

@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
 from functools import reduce
 from typing import Any
 
@@ -164,9 +163,6 @@ class SimpleTrainer(TrainerBase):
 
 def _check_settings(cfg: CfgNode) -> None:
     """Refuses values that no run can have, before anything is built."""
-    for key, value in _numbers(cfg, ""):
-        if not math.isfinite(value):
-            raise ValueError(f"{key} is {value}; set it to a finite number")
     for key, least in LEAST.items():
         if (value := _setting(cfg, key)) < least:
             raise ValueError(f"{key} is {value}; set it to {least} or more")
@@ -177,18 +173,6 @@ def _check_settings(cfg: CfgNode) -> None:
         raise FileNotFoundError(
             f'RESUME (--resume) is "{cfg.RESUME}", which is not a folder; name the output folder of a run'
         )
-
-
-def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
-    """Keys and values of all floats in a configuration, those in its lists too."""
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield from _numbers(part, f"{key}.{name}" if key else name)
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _numbers(part, key)
-    elif isinstance(value, float):
-        yield key, value
 
 
 def _setting(cfg: CfgNode, key: str) -> Any:

@@ -86,7 +86,7 @@ class Classification(EvaluatorBase):
         if not finite.all():
             raise FloatingPointError(
                 f"the scores of {int((~finite).sum())} of {len(finite)} images are infinite or NaN: there "
-                "is no accuracy; evaluate in PREC fp32, or train again with a lower OPTIM.LR"
+                "is no accuracy; check the weights of backbone and checkpoint, and evaluate in PREC fp32"
             )
         pred = torch.cat([batch[0] for batch in self._batches]).cpu()
         true = torch.cat([batch[1] for batch in self._batches]).cpu()

@@ -3,6 +3,7 @@
 import argparse
 import ast
 import importlib
+import math
 import pkgutil
 import re
 import sys
@@ -266,8 +267,18 @@ def checked_keys(known: Any, content: Any, prefix: str, source: str) -> set[str]
                 value = float(value)
             except OverflowError:
                 raise ValueError(f"{source}: {name} is a number too large to compute with") from None
+        for number in floats(value):
+            if not math.isfinite(number):
+                raise ValueError(f"{source}: {name} is {number}; set it to a finite number")
         content[key] = repr(value) if isinstance(value, str) else value  # yacs reads texts as Python
     return keys
+
+
+def floats(value: Any) -> list[float]:
+    """The floats in a value, those in its lists too."""
+    if isinstance(value, (list, tuple)):
+        return [number for part in value for number in floats(part)]
+    return [value] if isinstance(value, float) else []
 
 
 def unquoted(text: str) -> str:

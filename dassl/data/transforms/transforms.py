@@ -1,6 +1,7 @@
 """The transforms that ``INPUT.TRANSFORMS`` may name, in one fixed order."""
 
 import logging
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -185,7 +186,7 @@ def _build_transform_train(inp: CfgNode, choices: set[str], interp: Interpolatio
     if "cutout" in choices:
         add(f"cutout (n_holes={inp.CUTOUT_N}, length={inp.CUTOUT_LEN})", Cutout(inp.CUTOUT_N, inp.CUTOUT_LEN))
     if "normalize" in choices:
-        add(_normalization(inp), T.Normalize(inp.PIXEL_MEAN, inp.PIXEL_STD))
+        add(_normalization(inp), normalize(inp))
     if "gaussian_noise" in choices:
         add(f"gaussian noise (mean={inp.GN_MEAN}, std={inp.GN_STD})", GaussianNoise(inp.GN_MEAN, inp.GN_STD))
     if "instance_norm" in choices:
@@ -202,11 +203,28 @@ def _build_transform_test(inp: CfgNode, choices: set[str], interp: Interpolation
     tfms = [T.Resize(max(size), interpolation=interp), T.CenterCrop(size), T.ToTensor()]
     if "normalize" in choices:
         logger.info("+ %s", _normalization(inp))
-        tfms.append(T.Normalize(inp.PIXEL_MEAN, inp.PIXEL_STD))
+        tfms.append(normalize(inp))
     if "instance_norm" in choices:
         logger.info("+ instance normalization")
         tfms.append(InstanceNormalization())
     return T.Compose(tfms)
+
+
+def normalize(inp: CfgNode) -> T.Normalize:
+    """The normalisation by ``INPUT.PIXEL_MEAN`` and ``INPUT.PIXEL_STD``.
+
+    Raises:
+        ValueError: they are not three finite numbers each, or a standard deviation is not above 0.
+    """
+    for key in ("PIXEL_MEAN", "PIXEL_STD"):
+        values = inp[key]
+        good = len(values) == 3 and all(type(v) in (int, float) and math.isfinite(v) for v in values)
+        if not good or (key == "PIXEL_STD" and min(values) <= 0):
+            above = " above 0" * (key == "PIXEL_STD")
+            raise ValueError(
+                f"INPUT.{key} is {values}; set it to three numbers{above}, for red, green and blue"
+            )
+    return T.Normalize(inp.PIXEL_MEAN, inp.PIXEL_STD)
 
 
 def _normalization(inp: CfgNode) -> str:

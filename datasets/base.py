@@ -1,5 +1,6 @@
 """The CoOp family's few-shot protocol, once for all data sets: split, shots, halves of the classes."""
 
+import json
 import logging
 import math
 import random
@@ -11,11 +12,11 @@ from typing import Any
 from yacs.config import CfgNode
 
 from dassl.data.datasets import DatasetBase, Datum
-from dassl.utils import read_json
 from datasets import storage
 from datasets.few_shot_cache import kept_shots
 from datasets.raw_splits import Split, split_folders
 from datasets.splits import FETCH, PARTS, check_split
+from fileio.text import unique_keys
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ def read_split(path: Path, image_dir: Path, warning: str = "", remedy: str = FET
     """
     logger.info("Reading split from %s", path)
     try:
-        split = read_json(path)
+        split = json.loads(path.read_text("utf-8"), object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise ValueError(f'"{path}" is not a split file ({reason}); {remedy}') from error

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import random
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from datasets.folder_layout import check_are_classes, find_parts, names_file, sa
 from datasets.pictures import find_pictures, printable, unreadable
 from datasets.raw_splits import VAL_SHARE, Split, read_lines
 from datasets.splits import check_split
+from fileio.text import is_blank, unique_keys
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +67,9 @@ class ImageFolder(FewShotDataset):
         return self.named(read_split(path, root))
 
     def named(self, parts: Iterable[list[Datum]]) -> tuple[list[Datum], ...]:
-        """The images with the class names that their folders go by."""
+        """The images with the class names that their folders go by; links to one file are warned of."""
         parts = tuple(parts)
+        warn_of_links(item.impath for part in parts for item in part)
         names = read_names(self.dataset_dir, {item.classname for part in parts for item in part})
         return tuple(
             [Datum(impath=item.impath, label=item.label, classname=names[item.classname]) for item in part]
@@ -168,12 +172,29 @@ def complete(pictures: Classes, rng: random.Random, name: str) -> Classes:
     return {**pictures, **drawn, "train": train}
 
 
+def warn_of_links(paths: Iterable[str]) -> None:
+    """One line where paths lead to one file, as where a class folder or ``test`` is a link to another."""
+    first: dict[tuple[int, int], str] = {}
+    links = []
+    for path in paths:
+        status = os.stat(path)
+        if first.setdefault((status.st_dev, status.st_ino), path) != path:
+            links.append((path, first[status.st_dev, status.st_ino]))
+    if links:
+        logger.warning(
+            '%d pictures of the split are links to others of it, e.g. "%s" is "%s": accuracies are wrong '
+            "where a picture has two labels, or is in train and in test",
+            len(links),
+            *map(printable, links[0]),
+        )
+
+
 def check_unchanged(root: Path, path: Path, parts: Iterable[list[Datum]]) -> None:
     """Whether the folder still holds what its split was drawn from.
 
     Raises:
         FileNotFoundError: pictures of the split are gone.
-        ValueError: an earlier version drew it, from folders that are not the classes.
+        ValueError: an earlier version drew it, from folders that are not the classes, or it is damaged.
     """
     items = [item for part in parts for item in part]
     used = [item.impath for item in items]
@@ -186,8 +207,19 @@ def check_unchanged(root: Path, path: Path, parts: Iterable[list[Datum]]) -> Non
             f'"{path}" to draw another split'
         )
     skipped = storage.load(path).get("skipped")  # a split that was drawn here has it
+    if not isinstance(skipped, (dict, type(None))):
+        raise ValueError(
+            f'"{path}": "skipped" is {reprlib.repr(skipped)}, not an object {{picture: fault}}; remove it, '
+            "or delete the file to draw another split"
+        )
     names, folders = {item.classname for item in items}, {name for classes in found for name in classes}
-    if skipped is not None and folders and names.isdisjoint(folders):
+    if (
+        skipped is not None
+        and folders
+        and names.isdisjoint(folders)
+        # names that are no folders of the paths were written by hand
+        and all(item.classname in Path(item.impath).relative_to(root).parts for item in items)
+    ):
         raise ValueError(
             f'"{path}" was drawn as if {shown(sorted(names))} were the classes, but these are '
             f"{shown(sorted(folders))}; delete it to draw another"
@@ -231,12 +263,12 @@ def read_names(root: Path, folders: set[str]) -> dict[str, str]:
         return names
     try:
         if path.suffix == ".json":
-            given = dict(json.loads(path.read_text("utf-8-sig")))
+            given = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=unique_keys)
         else:
-            given = dict(line.split(maxsplit=1) for line in read_lines(path))
-        if not all(isinstance(name, str) and name.strip() for name in given.values()):
+            given = unique_keys(line.split(maxsplit=1) for line in read_lines(path))
+        if not all(isinstance(name, str) and not is_blank(name) for name in given.values()):
             raise ValueError("a name is no text")
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(
             f'"{path}" does not give a class name for each folder ({error}); lines of classnames.txt are '
             "<folder> <class name>, classnames.json is {folder: class name}"

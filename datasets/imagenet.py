@@ -9,6 +9,7 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from datasets.base import FewShotDataset, Images, existing_folder, prepare_command
 from datasets.image_index import class_files
 from datasets.splits import check_classes
+from fileio.text import unique_keys
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ def read_classnames(path: Path) -> dict[str, str]:
 
     Raises:
         FileNotFoundError: it is missing.
+        ValueError: a folder has two lines.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -106,7 +108,10 @@ def read_classnames(path: Path) -> dict[str, str]:
             f"get it with: {prepare_command('ImageNet', path.parent.parent)}"
         )
     lines = (line.strip().split(" ", 1) for line in path.read_text(encoding="utf-8-sig").splitlines())
-    return {line[0]: line[1] for line in lines if len(line) == 2}
+    try:
+        return unique_keys(line for line in lines if len(line) == 2)
+    except ValueError as error:
+        raise ValueError(f'"{path}": folder {error}') from error
 
 
 def labelled_by_folder(folder: Path, files: dict[str, list[str]], names: dict[str, str]) -> list[Datum]:

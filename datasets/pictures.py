@@ -40,13 +40,15 @@ def find_pictures(folder: Path, root: Path) -> dict[str, list[str]]:
     suffixes = picture_suffixes()
     classes, others = {}, Counter()
     for name in visible_folders(folder):
-        pictures = []
+        pictures, passed_by = [], Counter()
         for file in visible_files(folder / name):
             suffix = file.suffix.lower()
             if suffix in suffixes:
                 pictures.append(file.relative_to(root).as_posix())
             else:
-                others[suffix or "no suffix"] += 1
+                passed_by[suffix or "no suffix"] += 1
+        if pictures or name not in NOT_CLASSES:
+            others += passed_by  # those in the folders of our own files are no user's
         if pictures:
             classes[name] = sorted(pictures)
         elif name not in NOT_CLASSES:

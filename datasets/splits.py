@@ -7,6 +7,8 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fileio.text import is_blank
+
 logger = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
@@ -63,7 +65,7 @@ def entry_fault(entry: Any) -> str:
 
 def is_text(value: Any) -> bool:
     """Whether ``value`` is a text that is not blank and that a file name can hold."""
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
+    if not isinstance(value, str) or is_blank(value) or "\0" in value:
         return False
     return value == value.encode("utf-8", "ignore").decode()  # no half of a surrogate pair
 
@@ -114,21 +116,28 @@ def check_classes(
 
 
 def check_repeated(split: Mapping[str, Iterable[Entry]], source: str, remedy: str) -> None:
-    """Refuses an image with two labels, of which one is wrong; warns of images in train and in test.
+    """Refuses an image with two labels or twice in one part; warns of images in train and in test.
 
     Raises:
-        ValueError: an image has two labels; names the entry.
+        ValueError: an image has two labels, of which one is wrong, or counts twice; names the entry.
     """
     labels: dict[str, int] = {}
+    places: dict[str, dict[str, int]] = {part: {} for part in PARTS}  # entry of each path
     for part in PARTS:
         for number, (path, label, _) in enumerate(split[part]):
-            if labels.setdefault(posixpath.normpath(path), label) != label:
+            known = posixpath.normpath(path)
+            if labels.setdefault(known, label) != label:
                 raise ValueError(
                     f'{source}: {part}[{number}] gives "{path}" label {label}, an entry before it label '
-                    f"{labels[posixpath.normpath(path)]}; an image has one label: {remedy}"
+                    f"{labels[known]}; an image has one label: {remedy}"
                 )
-    train, test = ({posixpath.normpath(path) for path, _, _ in split[part]} for part in ("train", "test"))
-    if both := train & test:
+            if places[part].setdefault(known, number) != number:
+                raise ValueError(
+                    f'{source}: {part}[{number}] is "{path}", which {part}[{places[part][known]}] is too; '
+                    f"an image counts once: {remedy}"
+                )
+    test = places["test"]
+    if both := places["train"].keys() & test.keys():
         logger.warning(
             '%s: %d of %d test images are training images too, e.g. "%s": accuracies will be too high',
             source,

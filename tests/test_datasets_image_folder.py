@@ -234,11 +234,14 @@ def test_classes_are_renamed_by_a_file_also_after_the_split(tmp_path: Path, file
         ("n1 tea\nn9 milk\n", 'the folder "n9", which is no class; classes: n1, n2'),
         ("n1 tea\nn2 tea\n", 'two folders are called "tea"'),
         ("n1\n", "lines of classnames.txt are <folder> <class name>"),
+        ("n1 tea\nn2 milk\nn1 ice\n", r'classnames.txt" does not .* \("n1" stands there twice'),
+        ('{"n1": "tea", "n1": "ice"}', r'classnames.json" does not .* \("n1" stands there twice'),
+        ("n1 \u200b\n", "a name is no text"),
     ],
 )
 def test_class_names_that_do_not_fit_are_refused(tmp_path: Path, text: str, message: str) -> None:
     root = pictures(tmp_path, {"n1": 4, "n2": 4})
-    (root / "classnames.txt").write_text(text)
+    (root / f"classnames.{'json' if text.startswith('{') else 'txt'}").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         opened(root)
 
@@ -291,7 +294,9 @@ def test_other_files_are_counted_and_folders_without_pictures_are_no_classes(
     (root / "a" / ".DS_Store").touch()
     (root / "empty").mkdir()
     (root / ".git").mkdir()
-    (root / "split_fewshot").mkdir()
+    for folder in ("split_fewshot", "descriptions"):
+        (root / folder).mkdir()
+        (root / folder / "ours.json").touch()
     paint(root / "b" / "deeper" / "more.JPG", format="JPEG")
     with caplog.at_level(logging.WARNING):
         dataset = opened(root)
@@ -332,8 +337,54 @@ def test_pictures_that_came_or_went_after_the_split_are_noticed(
         opened(root)
 
 
+@pytest.mark.parametrize("parts", [False, True])
+def test_names_written_into_the_split_are_taken(parts: bool, tmp_path: Path) -> None:
+    root = tmp_path
+    for place in ("train", "test") if parts else (".",):
+        pictures(root / place, {"a": 4, "b": 4})
+    opened(root)
+    file = root / "split_image_folder.json"
+    split = json.loads(file.read_text())
+    for part in ("train", "val", "test"):
+        split[part] = [[path, label, ["ant", "bee"][label]] for path, label, _ in split[part]]
+    file.write_text(json.dumps(split))
+    assert opened(root).classnames == ["ant", "bee"]
+
+
+def test_a_split_whose_classes_were_the_parts_is_still_refused(tmp_path: Path) -> None:
+    for part in ("seg_train", "seg_test"):
+        pictures(tmp_path / part, {"a": 4, "b": 4})
+    opened(tmp_path)
+    file = tmp_path / "split_image_folder.json"
+    split = json.loads(file.read_text())
+    paths = [entry[0] for part in ("train", "val", "test") for entry in split[part]]
+    entries = [[path, int(path.startswith("seg_train")), path.split("/")[0]] for path in paths]
+    file.write_text(json.dumps({"train": entries[::2], "val": [], "test": entries[1::2], "skipped": {}}))
+    with pytest.raises(ValueError, match="was drawn as if seg_test, seg_train were the classes"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(("link", "to"), [("data/b", "data/a"), ("data/test", "data/train")])
+def test_links_to_pictures_of_the_same_split_are_warned_of_in_each_run(
+    link: str, to: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "data"
+    pictures(root / "train" if link.endswith("test") else root, {"a": 4, "c": 4})
+    (tmp_path / link).symlink_to(tmp_path / to)
+    for _ in range(2):
+        caplog.clear()
+        opened(root)
+        (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        assert " pictures of the split are links to others of it" in line
+
+
 def test_a_damaged_split_is_named(tmp_path: Path) -> None:
     root = pictures(tmp_path, {"a": 4, "b": 4})
+    opened(root)
+    file = root / "split_image_folder.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"skipped": 5}))
+    with pytest.raises(ValueError, match=f'"{file}": "skipped" is 5, not an object'):
+        opened(root)
     (root / "split_image_folder.json").write_text('{"train": 1}')
     with pytest.raises(ValueError, match="split_image_folder.json.* is not a split file"):
         opened(root)

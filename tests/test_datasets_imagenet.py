@@ -124,6 +124,13 @@ def test_opening_touches_no_image_and_a_missing_one_is_named_when_it_is_read(tmp
         manager.test_loader.dataset[0]
 
 
+def test_a_folder_that_classnames_names_twice_is_refused(tmp_path: Path) -> None:
+    folder = NAMES.split()[0]
+    (imagenet(tmp_path) / "classnames.txt").write_text(f"{NAMES}\n{folder} another name\n")
+    with pytest.raises(ValueError, match=f'classnames.txt": folder "{folder}" stands there twice'):
+        build_dataset(config(tmp_path, "ImageNet", shots=-1))
+
+
 def test_folders_that_classnames_does_not_name_are_refused(tmp_path: Path) -> None:
     folder = imagenet(tmp_path)
     (folder / "images" / "train" / "n99").mkdir()

@@ -101,6 +101,18 @@ WRONG = {
     "Windows": (with_entry(["C:\\data\\x.png", 0, "ant"]), r"train\[1\] .*absolute or leads through \.\."),
     "Windows upwards": (with_entry(["ant\\..\\x.png", 0, "ant"]), r"train\[1\] .*absolute or leads through"),
     "Windows share": (with_entry(["\\\\server\\x.png", 0, "ant"]), r"train\[1\] .*absolute or leads through"),
+    "name of zero width": (
+        with_entry(["ant/1.png", 0, "\u200b\ufeff"]),
+        r"train\[1\] .*its class name is not a text",
+    ),
+    "key twice": (
+        json.dumps(tidy())[:-1] + ', "test": []}',
+        'is not a split file \\("test" stands there twice',
+    ),
+    "path twice in a part": (
+        with_entry(["./cat/val_1.png", 2, "cat"], "val"),
+        r'val\[5\] is "cat/val_1.png", which val\[1\] is too; an image counts once',
+    ),
     "two labels of a path": (
         with_entry(["bee/train_0.png", 0, "ant"]),
         r'train\[3\] gives "bee/train_0.png" label 1, an entry before it label 0; an image has one label',
@@ -137,7 +149,7 @@ def test_official_splits_pass_without_a_word(assets: Path, caplog: pytest.LogCap
 
 def test_preparation_refuses_what_a_run_refuses(tmp_path: Path) -> None:
     source = find_source("eurosat", load_sources())
-    for split in (relabelled(lambda label: label + 1), "[" * 100_000):
+    for split in (relabelled(lambda label: label + 1), "[" * 100_000, WRONG["key twice"][0]):
         path = eurosat(tmp_path / str(len(split)), split) / "eurosat" / FILE
         assert split_problem(source, path).startswith(FILE)
 

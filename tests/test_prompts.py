@@ -47,9 +47,11 @@ def test_one_prompt_of_many_is_enough_to_tell_classes_apart() -> None:
     check_distinct(shared, names)
     with pytest.raises(ValueError, match="are the same to CLIP"):
         check_distinct(ClassPrompts.tokenize([["a pet.", "a cat."], ["A cat.", "a pet."]]), names)
+    often = ClassPrompts.tokenize([["a pet.", "a cat.", "a cat."], ["a pet.", "a pet.", "a cat."]])
+    check_distinct(often, names)  # another mean
 
 
-@pytest.mark.parametrize("name", ["", " ", "_", "\t"])
+@pytest.mark.parametrize("name", ["", " ", "_", "\t", "\u200b", "\ufeff_\u2060", "\u3164", "\ufe0f"])
 def test_a_class_without_a_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f'--classes: the class name "{name}" is empty'):
         check_distinct(prompts_of(["cat", name]), ["cat", name])
@@ -106,6 +108,8 @@ def test_a_run_on_folders_that_read_alike_ends_with_one_line(
         (["cat", "Cat"], '"cat" and "Cat" are the same'),
         (["cat", ""], '--classes: the class name "" is empty'),
         ([" "], '--classes: the class name " " is empty'),
+        (["cat"], '--classes is "cat" alone, so every answer would be that; give two names or more ('),
+        (["cat,dog"], "give two names or more; separate the names by spaces, not by commas"),
     ],
 )
 def test_predict_refuses_classes_that_cannot_be_told_apart(
@@ -140,6 +144,14 @@ def test_two_descriptions_of_one_name_are_refused_with_both(names: tuple[str, st
     path.write_text(f'{{"{names[0]}": ["a."], "{names[1]}": ["b."], "dog": ["c."]}}')
     with pytest.raises(ValueError, match=f'"{names[0]}" and "{names[1]}" are the same class name'):
         description_prompts(["dog"], path, "a photo of a")
+
+
+def test_a_sentence_without_a_visible_character_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"cat": ["a."], "dog": ["b.", "\u200b \u2060"]}))
+    with pytest.raises(ValueError, match="class dog has .* instead of a list of sentences"):
+        description_prompts(["cat", "dog"], path, "a photo of a")
+    assert description_prompts(["cat"], path, None) == [["a."]]
 
 
 @pytest.mark.parametrize("text", ["[1]", '"a"', "3", "{", "[" * 100_000, '[["cat", ["a."]]]'])

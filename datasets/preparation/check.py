@@ -13,6 +13,7 @@ from tabulate import tabulate
 from datasets.preparation.sources import CLASSNAMES, Part, Source
 from datasets.splits import PARTS as SPLITS
 from datasets.splits import check_split
+from fileio.text import unique_keys
 
 # Where a path of the data set's folder really lies: there, or still in an unpacked archive.
 At = Callable[[str], Path]
@@ -119,7 +120,7 @@ def read_split(path: Path) -> dict[str, list[tuple[str, str]]]:
         ValueError: it is no split file.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
     except (ValueError, RecursionError, OSError) as error:
         raise ValueError(f"{path.name} is not a split file: {type(error).__name__} {error}") from error
     check_split(content, path.name, "delete it, and fetch it again")

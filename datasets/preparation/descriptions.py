@@ -13,6 +13,7 @@ from datasets.preparation.names import by_key, match, published_names
 from datasets.preparation.sources import CLASSNAMES, File, Source
 from datasets.preparation.transfer import obtain, with_mirror
 from fileio import write_text
+from fileio.text import is_blank
 
 logger = logging.getLogger(__name__)
 FOLDER = "descriptions"
@@ -185,7 +186,7 @@ def checked(entries: object, path: Path) -> dict[str, list[str]]:
         raise Damaged(f"{path.name} holds no {{class name: [sentence, …]}}")
     for name, sentences in entries:
         good = isinstance(name, str) and isinstance(sentences, list) and sentences
-        if not good or not all(isinstance(text, str) and text.strip() for text in sentences):
+        if not good or not all(isinstance(text, str) and not is_blank(text) for text in sentences):
             raise Damaged(f"{path.name}: class {name!r} has no list of sentences")
     try:
         by_key(name for name, _ in entries)

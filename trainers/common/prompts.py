@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from clip import clip
 from clip.layout import PackedText, end_of_text, pack
+from fileio.text import is_blank
 
 if TYPE_CHECKING:
     from trainers.common.text_prefix import TextPrefix
@@ -122,11 +123,11 @@ def check_distinct(prompts: ClassPrompts, classnames: Sequence[str], data: CfgNo
     where = f'data set {data.NAME} below "{data.ROOT}"' if data else "--classes"
     published = data is not None and data.NAME in DATASETS and DATASETS[data.NAME][0] == "imagenet"
     for name in classnames:
-        if not readable(name).strip():
+        if is_blank(readable(name)):
             raise ValueError(f'{where}: the class name "{name}" is empty; give the class a name')
-    first: dict[frozenset[bytes], int] = {}
+    first: dict[tuple[bytes, ...], int] = {}
     for label, tokens in enumerate(prompts.tokens.split(prompts.counts.tolist())):
-        other = first.setdefault(frozenset(row.tobytes() for row in tokens.numpy()), label)
+        other = first.setdefault(tuple(sorted(row.tobytes() for row in tokens.numpy())), label)
         if other == label:
             continue
         names = classnames[other], classnames[label]
@@ -225,7 +226,9 @@ def description_prompts(
         names[key], described[key] = name, texts
     for name in classnames:
         texts = described.get(readable(name).lower(), [])
-        if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
+        if not isinstance(texts, list) or not all(
+            isinstance(text, str) and not is_blank(text) for text in texts
+        ):
             raise ValueError(f'"{path}": class {name} has {texts!r} instead of a list of sentences'[:400])
     wanted = [readable(name).lower() for name in classnames]
     missing = [name for name, key in zip(classnames, wanted, strict=True) if not described.get(key)]

@@ -53,9 +53,14 @@ def settle_precision(cfg: CfgNode, args: argparse.Namespace) -> list[tuple[int, 
     """
     others = other_methods(cfg)
     nodes = [name for name, node in cfg.TRAINER.items() if name not in others and "PREC" in (node or ())]
-    if len(nodes) != 1:  # the trainer's options have another name than the trainer, or there is no PREC
+    device = device_of(cfg)
+    if len(nodes) != 1:  # a published file, whose options have another name than its trainer, or no PREC
+        cfg.defrost()
+        for name in nodes:  # which of them it reads is not known; none knows auto
+            cfg.TRAINER[name].PREC = decide(cfg.TRAINER[name].PREC, "fp16", device)
+        cfg.freeze()
         return []
-    key, device = f"TRAINER.{nodes[0]}.PREC", device_of(cfg)
+    key = f"TRAINER.{nodes[0]}.PREC"
     asked = cfg.TRAINER[nodes[0]].PREC
     here = recorded_config(cfg.RESUME or cfg.OUTPUT_DIR).get(key)
     trained = recorded_config(args.model_dir).get(key) if args.eval_only and args.model_dir else None

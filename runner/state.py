@@ -34,9 +34,9 @@ def unfinished(job: Job) -> Job | None:
 def run_is_finished(run: Run) -> bool:
     """Whether the run's folder holds its valid record, judged as ``train.py`` does.
 
-    Weights are not read again, which takes seconds a run: the record of an evaluation must name the digests
-    that its training recorded. Whatever is called unfinished here is judged again by ``train.py``, which says
-    what is wrong.
+    The weights that a training run left are read again, a second or two a run. An evaluation must have been
+    of the weights that its training recorded. Whatever is called unfinished here is judged again by
+    ``train.py``, which says what is wrong.
     """
     if not (run.folder / "results.json").is_file():  # the usual case, without loading torch
         return False
@@ -49,7 +49,7 @@ def run_is_finished(run: Run) -> bool:
     try:
         cfg = setup_cfg(args)
         settle_precision(cfg, args)
-        return is_finished(cfg, args, loaded, weights=False)
+        return is_finished(cfg, args, loaded)
     except (ValueError, OSError):
         return False
 

@@ -40,7 +40,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, blocks: list[tuple[str, str]
     )
     for room in rooms:
         shutil.copytree(ROOT / room, house / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("predict.py", "train.py", "reproduce.py", "pyproject.toml"):
+    for file in ("command_line.py", "predict.py", "train.py", "reproduce.py", "pyproject.toml"):
         shutil.copy(ROOT / file, house)
     assert [language for language, _ in blocks] == ["python", "bash", "bash", "markdown", "bash"]
     (_, method), (_, configurations), (_, scripts), (_, line), _ = blocks

@@ -113,9 +113,10 @@ for arguments in runs:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository with the trainers dropped in; two of them take the place of ours."""
     house = tmp_path_factory.mktemp("house")
-    for room in ("clip", "dassl", "datasets", "fileio", "trainers", "configs"):
+    for room in ("clip", "dassl", "datasets", "fileio", "reporting", "trainers", "configs"):
         shutil.copytree(ROOT / room, house / room, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "train.py", house)
+    for file in ("command_line.py", "train.py"):
+        shutil.copy(ROOT / file, house)
     for name in ("context_tuning", "image_conditioned", "zsclip"):
         shutil.copy(ROOT / "tests" / "old_style" / f"{name}.py", house / "trainers")
     coop = (house / "trainers" / "context_tuning.py").read_text().replace("class ContextTuning", "class CoOp")

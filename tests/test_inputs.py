@@ -122,6 +122,7 @@ def test_damaged_weights_are_no_finished_run(
     path.write_bytes(content)
     assert train.main(training(toy_data, output, toy_flags)) == 2
     assert f'"{path}" is damaged or replaced since training ended' in capsys.readouterr().err
+    assert not run_is_finished(Run(output, tuple(training(toy_data, output, toy_flags))))
     path.unlink()
     assert train.main(training(toy_data, output, toy_flags)) == 0
     assert f'"{path}" of the finished run is gone' in caplog.text

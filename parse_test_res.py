@@ -13,13 +13,20 @@ one, else from its log, and counts for the data set, seed and classes that this 
 named, with the reason.
 """
 
+import sys
+
+if __name__ == "__main__":  # before the other imports: Ctrl-C ends these with a line, too
+    import command_line
+
+    command_line.run("parse_test_res")
+
 import argparse
 import shutil
-import sys
 from pathlib import Path
 
+from command_line import one_line_errors
 from reporting import compare, family, machine, published, render
-from reporting.command import fail, print_lines, run
+from reporting.command import fail, print_lines
 from reporting.layout import find_places
 from reporting.tables import Table, make_tables, overviews
 from reporting.text import visible
@@ -44,14 +51,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@one_line_errors()
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ± in its encoding shows a question mark
-    try:
-        args.vs = args.vs and published.choose(args.vs)
-    except ValueError as error:
-        return fail(str(error))
+    args.vs = args.vs and published.choose(args.vs)
     for directory in args.directory:
         if not directory.is_dir():
             return fail(f"no such directory: {directory}")
@@ -98,7 +103,3 @@ def print_tables(tables: list[Table], args: argparse.Namespace) -> None:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         for table in tables:
             print_lines(render.render(table, args.format, args.vs, args.ci95, args.cost, width))
-
-
-if __name__ == "__main__":
-    run(main)

@@ -9,12 +9,19 @@ few-shot curves, training losses, and what each class gained over zero-shot CLIP
 page opens without a network. Needs matplotlib: pip install "matplotlib>=3.8"
 """
 
-import argparse
 import sys
+
+if __name__ == "__main__":  # before the other imports: Ctrl-C ends these with a line, too
+    import command_line
+
+    command_line.run("plot_results")
+
+import argparse
 from pathlib import Path
 
+from command_line import one_line_errors
 from reporting import compare, published
-from reporting.command import fail, print_lines, run
+from reporting.command import fail, print_lines
 from reporting.layout import find_places
 from reporting.page import make_page
 from reporting.tables import make_tables, overviews
@@ -37,16 +44,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@one_line_errors()
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         from reporting import plots
     except ModuleNotFoundError as error:
         return fail(f'{error}; pictures need matplotlib: pip install "matplotlib>=3.8"')
-    try:
-        args.vs = args.vs and published.choose(args.vs)
-    except ValueError as error:
-        return fail(str(error))
+    args.vs = args.vs and published.choose(args.vs)
     for directory in args.directory:
         if not directory.is_dir():
             return fail(f"no such directory: {directory}")
@@ -72,7 +77,3 @@ def main(argv: list[str] | None = None) -> int:
     for path in written:
         print_lines(path)
     return 0
-
-
-if __name__ == "__main__":
-    run(main)

@@ -13,11 +13,17 @@ In Python:
 Exit status: 0 all pictures were classified, 1 some could not be read, 2 a mistake in the call.
 """
 
+import sys
+
+if __name__ == "__main__":  # before torch is imported, which takes seconds: Ctrl-C ends that with a line, too
+    import command_line
+
+    command_line.run("predict")
+
 import argparse
 import csv
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -28,6 +34,7 @@ import torch
 from yacs.config import CfgNode
 
 import train
+from command_line import one_line, one_line_errors, say
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
@@ -289,43 +296,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def never_fail_to_print() -> None:
-    """Escapes what the standard output cannot encode, as file names that are not UTF-8; it may be closed."""
-    if sys.stdout is None:  # closed by the caller, who wants the exit status alone
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    if hasattr(sys.stdout, "reconfigure"):  # not in notebooks
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
+@one_line_errors(memory="classify fewer classes, use a smaller backbone, or close other programs")
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status."""
     args = parse_args(argv)
     set_up_process()
-    never_fail_to_print()
     unreadable: list[OSError] = []
-    try:
-        paths = find_pictures(args.pictures)
-        predictor = Predictor(
-            args.model_dir,
-            classes=args.classes,
-            template=args.template,
-            backbone=args.backbone,
-            quick_gelu=args.quick_gelu,
-            upright=args.upright,
-        )
-        show(predictor(paths, unreadable.append), args.topk, args.format)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads our output (head) has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except train.USUAL_ERRORS as error:
-        if os.environ.get("HEBA_TRACEBACK"):
-            raise
-        print(f"error: {visible(train.one_line(error))} (HEBA_TRACEBACK=1 shows where)", file=sys.stderr)
-        return train.USAGE_ERROR
+    paths = find_pictures(args.pictures)
+    predictor = Predictor(
+        args.model_dir,
+        classes=args.classes,
+        template=args.template,
+        backbone=args.backbone,
+        quick_gelu=args.quick_gelu,
+        upright=args.upright,
+    )
+    predictions = predictor(paths, unreadable.append)
     for error in unreadable:
-        print(f"error: {visible(train.one_line(error))}", file=sys.stderr)
+        say(f"error: {visible(one_line(error))}")
+    show(predictions, args.topk, args.format)
     return SOME_UNREADABLE if unreadable else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

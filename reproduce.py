@@ -13,15 +13,22 @@ stops nobody; at the end it says which failed and where the log is, and shows th
 docs/REPRODUCE.md explains the rest.
 """
 
+import sys
+
+if __name__ == "__main__":  # before the other imports: Ctrl-C ends these with a line, too
+    import command_line
+
+    command_line.run("reproduce")
+
 import argparse
 import logging
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from command_line import INTERRUPTED, one_line_errors
 from runner import calibrate
 from runner.display import Display
 from runner.jobs import PROTOCOLS, ROOT, Job, Plan, expand
@@ -30,8 +37,6 @@ from runner.schedule import Scheduler, Task
 from runner.slots import cpu_slots, gpu_slots
 
 FAILED = 1
-USAGE_ERROR = 2
-INTERRUPTED = 130
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -68,7 +73,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def make_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, str]]:
+def output_folder(args: argparse.Namespace) -> Path:
+    """Where everything goes.
+
+    Raises:
+        ValueError: a file is there.
+    """
+    given = args.output or ROOT / ("output/demo" if args.protocol == "demo" else "output")
+    folder = given.expanduser().absolute()
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f'--output "{given}": "{place}" is a file; name a folder')
+    return folder
+
+
+def make_plan(args: argparse.Namespace, output: Path) -> tuple[Plan, dict[str, str]]:
     """What is to be done, and the data sets left out because they are missing, with the reason.
 
     Raises:
@@ -83,7 +102,6 @@ def make_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, str]]:
     if len(args.options) % 2:
         raise ValueError(f"after -- come pairs KEY VALUE, not {len(args.options)} words")
     root = args.root.expanduser().absolute()
-    output = args.output or ROOT / ("output/demo" if args.protocol == "demo" else "output")
     names = [name for given in args.datasets for name in (protocol.datasets if given == "all" else [given])]
     names = list(dict.fromkeys(names))
     transfer = args.protocol in ("cross_dataset", "domain_generalization")
@@ -104,7 +122,7 @@ def make_plan(args: argparse.Namespace) -> tuple[Plan, dict[str, str]]:
         seeds=args.seeds,
         shots=shots,
         root=root,
-        output=output.expanduser().absolute(),
+        output=output,
         config=args.config,
         source=args.source,
         options=args.options,
@@ -134,7 +152,10 @@ def draw_demo(root: Path) -> None:
         ValueError: that failed; it has said why.
     """
     command = [sys.executable, str(ROOT / "demo" / "make_data.py"), "--root", str(root), "demo"]
-    if subprocess.run(command).returncode:
+    status = subprocess.run(command).returncode
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    if status:
         raise ValueError(f"the demo's pictures could not be drawn: {shlex.join(command)}")
 
 
@@ -158,28 +179,26 @@ def make_tasks(plan: Plan) -> list[Task]:
     return tasks
 
 
+@one_line_errors("the same command goes on from here")
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 all done, 1 something failed, 2 a user's mistake, 130 interrupted."""
     logger = logging.getLogger("runner")  # not the root's: submitit shows its own messages
     logger.setLevel(logging.INFO)
     if not logger.handlers:
         logger.addHandler(logging.StreamHandler())
-    try:
-        args = parse_args(argv)
-        if args.protocol == "demo" and not args.dry_run:
-            draw_demo(args.root.expanduser().absolute())
-        plan, missing = make_plan(args)
-        tasks = make_tasks(plan)
-        if args.dry_run:
-            for task in tasks:
-                if task.status == "waiting":
-                    print(shlex.join(Job.command(task.job)))
-            say_missing(missing, plan.root)
-            return 0
-        return run(args, plan, tasks, missing)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+    args = parse_args(argv)
+    output = output_folder(args)
+    if args.protocol == "demo" and not args.dry_run:
+        draw_demo(args.root.expanduser().absolute())
+    plan, missing = make_plan(args, output)
+    tasks = make_tasks(plan)
+    if args.dry_run:
+        for task in tasks:
+            if task.status == "waiting":
+                print(shlex.join(Job.command(task.job)))
+        say_missing(missing, plan.root)
+        return 0
+    return run(args, plan, tasks, missing)
 
 
 def run(args: argparse.Namespace, plan: Plan, tasks: list[Task], missing: dict[str, str]) -> int:
@@ -203,14 +222,22 @@ def run(args: argparse.Namespace, plan: Plan, tasks: list[Task], missing: dict[s
         return INTERRUPTED
     print(display.summary())
     say_missing(missing, plan.root)
-    failed = any(task.status != "finished" for task in tasks)
+    status = exit_status(tasks)
     if plan.protocol == "calibrate":
-        return judge(tasks) or failed * FAILED
+        return judge(tasks) or status
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print(f"\n{show_methods(plan, width)}")
     table = shlex.join(["python", str(ROOT / "parse_test_res.py"), str(results_folder(plan))])
     print(f"beside published numbers: {table}")
-    return failed * FAILED
+    return status
+
+
+def exit_status(tasks: Sequence[Task]) -> int:
+    """0 if all are finished; 130 if jobs were interrupted and nothing failed."""
+    statuses = {task.status for task in tasks}
+    if "failed" in statuses or statuses <= {"finished"}:
+        return FAILED if "failed" in statuses else 0
+    return INTERRUPTED if "interrupted" in statuses else FAILED
 
 
 def judge(tasks: Sequence[Task]) -> int:
@@ -236,7 +263,3 @@ def say_missing(missing: dict[str, str], root: Path) -> None:
         for name, reason in missing.items():
             print(f"    {name}: {reason}", file=sys.stderr)
         print(f"get them with: {remedy(missing, root)}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

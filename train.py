@@ -6,20 +6,29 @@ Runs after --then follow in the same process, which saves starting Python and to
 folder and log, and its results are those of a process of its own.
 """
 
+import sys
+
+if __name__ == "__main__":  # before the other imports: Ctrl-C ends these with a line, too
+    import command_line
+
+    command_line.run("train")
+
 import argparse
 import gc
 import logging
 import os
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from command_line import fail, interrupting_signals, names_file, one_line_errors
 from trainers.common.process import set_up_process
 
-USAGE_ERROR = 2
-INTERRUPTED = 130
+MEMORY = (
+    "lower DATALOADER.TRAIN_X.BATCH_SIZE, DATALOADER.TEST.BATCH_SIZE, DATALOADER.NUM_WORKERS, "
+    "DATALOADER.CACHE_MB or TRAIN.TEXT_CACHE_MB"
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -85,15 +94,14 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
 
     cfg = setup_cfg(args)
     check_named(cfg)
-    with alone_in(Path(cfg.OUTPUT_DIR)), saved_traceback(Path(cfg.OUTPUT_DIR), USUAL_ERRORS):
+    folder = Path(cfg.OUTPUT_DIR)
+    with names_file(cfg.OUTPUT_DIR), alone_in(folder), saved_traceback(folder, (Exception,)):
         if args.load_epoch == "last":
             args.load_epoch = last_epoch(args.model_dir)
         notes = settle_precision(cfg, args)
         loaded = loaded_files(args)
         if not args.no_train and is_finished(cfg, args, loaded):
-            print(
-                f"Finished already: {Path(cfg.OUTPUT_DIR) / 'results.json'} (delete the folder to run again)"
-            )
+            print(f"Finished already: {folder / 'results.json'} (delete the folder to run again)")
             return
         phases = Phases()
         with phases.phase("build"):
@@ -101,18 +109,20 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
         if args.no_train:
             return
         trainer.test = phases.of("test", trainer.test)
-        if args.eval_only:
-            trainer.test()
-        else:
-            start = time.time()
-            phases.of("train", trainer.train)()
-            # a run that was cut and resumed counts its time from its first start
-            phases.found["train"]["seconds_before"] = max(0.0, start - trainer.time_start)
-            phases.found["train"]["start_epoch"] = trainer.start_epoch
-        command = shlex.join(["python", "train.py", *argv])
-        write_record(cfg, args, trainer, loaded=loaded, phases=phases.found, command=command)
-        # The circle would leave the loaders' workers to the garbage collector, which waits 5 s for each.
-        del trainer.test
+        try:
+            if args.eval_only:
+                trainer.test()
+            else:
+                start = time.time()
+                phases.of("train", trainer.train)()
+                # a run that was cut and resumed counts its time from its first start
+                phases.found["train"]["seconds_before"] = max(0.0, start - trainer.time_start)
+                phases.found["train"]["start_epoch"] = trainer.start_epoch
+            command = shlex.join(["python", "train.py", *argv])
+            write_record(cfg, args, trainer, loaded=loaded, phases=phases.found, command=command)
+        finally:
+            # The circle would leave the loaders' workers to the garbage collector, which waits 5 s for each.
+            del trainer.test
 
 
 def build(cfg: Any, args: argparse.Namespace, notes: list[tuple[int, str]]) -> Any:
@@ -143,20 +153,6 @@ def build(cfg: Any, args: argparse.Namespace, notes: list[tuple[int, str]]) -> A
     return trainer
 
 
-# What is mostly a setting, a missing file or a full disk, and not a fault of the program.
-USUAL_ERRORS = (ValueError, LookupError, OSError, FloatingPointError)
-
-
-def one_line(error: Exception) -> str:
-    """The message of an error; of a loader worker's error, whose message is a traceback, the last line."""
-    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    if "Original Traceback" in message:
-        message = message.strip().splitlines()[-1].split(": ", 1)[-1]
-    if message == "Loss is infinite or NaN!":  # Dassl's words
-        message += " Lower OPTIM.LR, or compute in PREC bf16 or fp32"
-    return " ".join(message.split())
-
-
 def split_runs(argv: list[str]) -> list[list[str]]:
     """The arguments of each run: what stands before, between and after ``--then``."""
     runs: list[list[str]] = [[]]
@@ -168,46 +164,26 @@ def split_runs(argv: list[str]) -> list[list[str]]:
     return runs
 
 
+@one_line_errors("the same command resumes", MEMORY)
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0 done, 2 a user's mistake, 130 interrupted; whatever is not 0 ends it."""
+    """Returns the exit status: 0 done, 2 a mistake, a full disk or too little memory, 130 interrupted.
+
+    A run that does not end well ends those after ``--then``, too.
+    """
     runs = split_runs(sys.argv[1:] if argv is None else argv)
     parsed = [parse_args(words) for words in runs]
     console = sys.stdout
     set_up_process()
     original = os.environ.get("DASSL_PATH")
     if original and not (Path(original) / "dassl" / "__init__.py").is_file():
-        print(
-            f'error: DASSL_PATH is "{original}", which holds no package dassl; unset it or correct it',
-            file=sys.stderr,
-        )
-        return USAGE_ERROR
+        return fail(f'DASSL_PATH is "{original}", which holds no package dassl; unset it or correct it')
     if original:
         sys.path.insert(0, original)
-    status = run_and_report(parsed[0], runs[0])
-    for args, words in zip(parsed[1:], runs[1:], strict=True):
-        if status:
-            break
-        sys.stdout = console  # the next run opens its own log
-        logging.getLogger().handlers.clear()
-        gc.collect()  # the last run's model makes room for the next one's
-        status = run_and_report(args, words)
-    return status
-
-
-def run_and_report(args: argparse.Namespace, argv: list[str]) -> int:
-    """One run; mistakes and interrupts become a line and an exit status."""
-    try:
-        run(args, argv)
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes", file=sys.stderr)
-        return INTERRUPTED
-    except USUAL_ERRORS as error:
-        if os.environ.get("HEBA_TRACEBACK"):
-            raise
-        print(f"error: {one_line(error)} (HEBA_TRACEBACK=1 shows where)", file=sys.stderr)
-        return USAGE_ERROR
+    with interrupting_signals():
+        for number, (args, words) in enumerate(zip(parsed, runs, strict=True)):
+            if number:
+                sys.stdout = console  # the next run opens its own log
+                logging.getLogger().handlers.clear()
+                gc.collect()  # the last run's model makes room for the next one's
+            run(args, words)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

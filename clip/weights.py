@@ -226,11 +226,11 @@ def _quick_gelu_in_metadata(metadata: Mapping[str, str], path: Path) -> bool | N
         return None
     try:
         value = json.loads(metadata["quick_gelu"].lower())
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         value = None
     if not isinstance(value, bool):
         raise ValueError(
-            f'{path}: metadata quick_gelu is "{metadata["quick_gelu"]}": write "true" or "false"'
+            f'{path}: metadata quick_gelu is "{metadata["quick_gelu"][:80]}": write "true" or "false"'
         )
     return value
 

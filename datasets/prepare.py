@@ -12,18 +12,26 @@ where they lie in the data set's folder. Exit status: 0 everything asked for is 
 2 it could not be tried (a wrong name, no room, a folder that cannot be written), 130 interrupted.
 """
 
+import sys
+
+if __name__ == "__main__":  # before the other imports: Ctrl-C ends these with a line, too
+    import command_line
+
+    command_line.run("datasets.prepare")
+
 import argparse
 import logging
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from command_line import one_line_errors
 
 if TYPE_CHECKING:
     from datasets.preparation.sources import Source
 
-READY, NOT_READY, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
+READY, NOT_READY = 0, 1
 DESCRIPTIONS = "descriptions"
 
 
@@ -162,25 +170,11 @@ def describe(sources: "list[Source]", args: argparse.Namespace) -> bool:
     return good
 
 
+@one_line_errors("the same command continues")
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status."""
     args = parse_args(argv)
-    from datasets.preparation.errors import one_line
-
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "httpx2", "huggingface_hub"):  # they report each request and each retry
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    try:
-        return run(args)
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        return INTERRUPTED
-    except (OSError, ValueError) as error:
-        if os.environ.get("HEBA_TRACEBACK"):
-            raise
-        print(f"error: {one_line(error)} (HEBA_TRACEBACK=1 shows where)", file=sys.stderr)
-        return USAGE_ERROR
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return run(args)

@@ -7,28 +7,34 @@
 What is there already is not drawn again; a call that was cut is continued. Needs no network.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":  # before torch is imported, which takes seconds: Ctrl-C ends that with a line, too
+    import command_line
+
+    command_line.run("demo.make_data")
+
 import argparse
 import hashlib
 import io
 import json
 import random
-import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from demo import world  # noqa: E402
-from demo.render import SIDE, STYLES, render  # noqa: E402
-from fileio import atomic_write  # noqa: E402
+from command_line import names_file, one_line_errors
+from demo import world
+from demo.render import SIDE, STYLES, render
+from fileio import atomic_write
 
 SEED = 1
-USAGE_ERROR, INTERRUPTED = 2, 130
 STAMP = "drawn_by.sha256"  # beside a split file: digest of all that decides the pictures
 
 
@@ -204,23 +210,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+@one_line_errors("the same command goes on")
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0 done, 2 a mistake or a full disk, 130 interrupted."""
     args = parse_args(argv)
-    try:
-        if args.contact_sheet:
+    if args.contact_sheet:
+        with names_file(str(args.contact_sheet)):
             contact_sheet().save(args.contact_sheet)
-            return 0
-        for stem in args.data_sets or DATA_SETS:
+        return 0
+    for stem in args.data_sets or DATA_SETS:
+        with names_file(str(args.root)):
             print(make(stem, DATA_SETS[stem], args.root.expanduser()))
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

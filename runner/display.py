@@ -26,26 +26,28 @@ class Display:
     Args:
         tasks: all tasks, those finished before included.
         slots: how many run at a time, for the estimate of the time left.
-        out: a terminal gets a table that is redrawn in place, anything else a line for each event.
+        out: a terminal gets a table that is redrawn in place, anything else a line for each event. Default:
+            stdout.
     """
 
-    def __init__(self, tasks: Sequence[Task], slots: int, out: TextIO = sys.stdout) -> None:
+    def __init__(self, tasks: Sequence[Task], slots: int, out: TextIO | None = None) -> None:
         self.tasks = tasks
         self.slots = slots
-        self.out = out
-        self.live = out.isatty() and os.environ.get("TERM") != "dumb"
+        self.out = out or sys.stdout
+        self.live = self.out.isatty() and os.environ.get("TERM") != "dumb"
         self.began = time.time()
         self.drawn = 0  # lines of the table on the screen
         self.drawn_at = 0.0
 
     def changed(self, task: Task) -> None:
         """Says what happened to a task."""
-        done = sum(other.status in ("finished", "failed", "blocked") for other in self.tasks)
+        done = sum(other.status not in ("waiting", "running") for other in self.tasks)
         what = {
             "running": f"started{' again' if task.attempts > 1 else ''}{place(task)}",
             "waiting": f"crashed, will be tried once more: {task.reason}",
             "finished": f"finished in {clock(task.seconds)}: {accuracies(task)}",
             "failed": f"FAILED: {task.reason}; log: {task.log}",
+            "interrupted": f"interrupted: {task.reason}",
             "blocked": f"not run: {task.reason}",
         }[task.status]
         self.erase()
@@ -84,7 +86,7 @@ class Display:
         rows += [
             (task.status, task.job.name, "", "", task.reason)
             for task in self.tasks
-            if task.status in ("failed", "blocked")
+            if task.status in ("failed", "interrupted", "blocked")
         ]
         return [
             counts(self.tasks),
@@ -97,8 +99,8 @@ class Display:
         self.erase()
         lines = [f"{counts(self.tasks)} in {clock(time.time() - self.began)}"]
         for task in self.tasks:
-            if task.status == "failed":
-                lines += [f"failed: {task.job.name}: {task.reason}", f"    log: {task.log}"]
+            if task.status in ("failed", "interrupted"):
+                lines += [f"{task.status}: {task.job.name}: {task.reason}", f"    log: {task.log}"]
             elif task.status == "blocked":
                 lines.append(f"not run: {task.job.name}: {task.reason}")
         return "\n".join(lines)
@@ -111,7 +113,8 @@ def counts(tasks: Sequence[Task]) -> str:
     parts = [
         f"{numbers['finished']} of {len(tasks)} jobs finished" + (f" ({before} before)" if before else "")
     ]
-    names = {"running": "running", "failed": "failed", "blocked": "not run", "waiting": "waiting"}
+    names = {"running": "running", "failed": "failed", "interrupted": "interrupted", "blocked": "not run"}
+    names["waiting"] = "waiting"
     parts += [f"{numbers[status]} {name}" for status, name in names.items() if numbers[status]]
     return ", ".join(parts)
 
@@ -153,7 +156,7 @@ def progress(task: Task) -> str:
             try:
                 row = json.loads(last)
                 return f"epoch {row['epoch']}" + (f" loss {row['loss']:.3f}" if row.get("loss") else "")
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
     return ""
 

@@ -7,11 +7,12 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from command_line import INTERRUPTED, STOP_SIGNALS, interrupting_signals, names_file
 from runner.jobs import Job
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ class Slot:
 
 @dataclass
 class Task:
-    """A job and how it fares: waiting, running, finished, failed, or blocked by the failure of another."""
+    """A job and how it fares: waiting, running, finished, failed, interrupted (a signal came to it alone), or
+    blocked by the failure of another."""
 
     job: Job
     log: Path
@@ -40,7 +42,7 @@ class Task:
     since: float = 0.0  # when the present attempt began
     seconds: float = 0.0  # how long the last attempt took
     returncode: int | None = None
-    reason: str = ""  # why it failed
+    reason: str = ""  # why it did not finish
     was_finished: bool = False  # before this call
     slot: Slot | None = None
     process: subprocess.Popen | None = None
@@ -79,12 +81,12 @@ class Scheduler:
         self.command = command
 
     def run(self) -> None:
-        """Returns when every task is finished, failed or blocked.
+        """Returns when there is nothing left to do.
 
         Raises:
             KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came; the processes have been stopped.
         """
-        with interrupting_signals():
+        with interrupting_signals(also=[signal.SIGINT]):  # which a shell's background jobs would ignore
             try:
                 while self.step():
                     time.sleep(POLL)
@@ -109,26 +111,28 @@ class Scheduler:
     def begin_or_block(self, task: Task) -> None:
         """Begins a task if its model is trained and a slot is free."""
         first = next((other for other in self.tasks if other.job.name == task.job.after), None)
-        if first is not None and first.status in ("failed", "blocked"):
+        if first is not None and first.status in ("failed", "interrupted", "blocked"):
             task.status, task.reason = "blocked", f'"{first.job.name}" {first.status}'
             self.watcher.changed(task)
         elif self.free and (first is None or first.status == "finished"):
             self.begin(task, self.free.pop(0))
 
     def begin(self, task: Task, slot: Slot) -> None:
+        task.process = start(self.command(task.job), task.log, slot.environment)
         task.slot, task.status, task.since = slot, "running", time.time()
         task.attempts += 1
-        task.process = start(self.command(task.job), task.log, slot.environment)
         self.watcher.changed(task)
 
     def end(self, task: Task) -> None:
-        """Books the end of a process: finished, failed, or to be tried again."""
+        """Books the end of a process: finished, interrupted, failed, or to be tried again."""
         end_group(task.process)
         self.free.append(task.slot)
         task.returncode, task.seconds = task.process.returncode, time.time() - task.since
         lacking = [run.folder for run in task.job.runs if not (run.folder / "results.json").is_file()]
         if task.returncode == 0 and not lacking:
             task.status = "finished"
+        elif was_interrupted(task.returncode):
+            task.status, task.reason = "interrupted", describe_end(task.returncode, task.log, lacking)
         else:
             again = task.attempts == 1 and task.returncode != USERS_MISTAKE
             task.status = "waiting" if again else "failed"
@@ -153,7 +157,7 @@ class Scheduler:
 def start(command: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen:
     """Starts a command in a process group of its own; everything it says is added to ``log``."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
+    with names_file(str(log)), log.open("a", encoding="utf-8") as file:
         file.write(f"\n$ {shlex.join(command)}\n")
         file.flush()
         return subprocess.Popen(
@@ -184,6 +188,11 @@ def end_group(process: subprocess.Popen, number: int = signal.SIGTERM) -> None:
         os.killpg(process.pid, number)
 
 
+def was_interrupted(returncode: int) -> bool:
+    """Whether a signal that asks a process to stop has ended it: not a crash, and not to be tried again."""
+    return returncode in (INTERRUPTED, *(-number for number in (signal.SIGINT, *STOP_SIGNALS)))
+
+
 def describe_end(returncode: int, log: Path, lacking: list[Path]) -> str:
     """Why a task failed: its error line or the last line of its log, and the exit status."""
     if returncode == 0:
@@ -195,17 +204,3 @@ def describe_end(returncode: int, log: Path, lacking: list[Path]) -> str:
     errors = [line for line in lines if line.startswith("error: ")]
     last = (errors or lines)[-1].removeprefix("error: ").removesuffix(" (HEBA_TRACEBACK=1 shows where)")
     return f"{last} (exit status {returncode})"
-
-
-@contextlib.contextmanager
-def interrupting_signals() -> Iterator[None]:
-    """SIGTERM and a closed terminal interrupt like Ctrl-C, which a shell's background jobs would ignore."""
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.jobs import ROOT, Job
-from runner.schedule import USERS_MISTAKE, Task, Watcher, describe_end, start
+from runner.schedule import USERS_MISTAKE, Task, Watcher, describe_end, start, was_interrupted
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def run_job(command: list[str], log: str) -> tuple[int, float]:
     """Runs on the node: one job, and once more if it crashes; returns the exit status and the seconds."""
     began = time.time()
     returncode = start(command, Path(log), {}).wait()
-    if returncode not in (0, USERS_MISTAKE):
+    if returncode not in (0, USERS_MISTAKE) and not was_interrupted(returncode):
         returncode = start(command, Path(log), {}).wait()
     return returncode, time.time() - began
 
@@ -145,7 +145,8 @@ class ClusterScheduler:
                 last = str(error).strip().splitlines()[-1]
                 task.status, task.reason = "failed", f"{job.state}: {last} (see {job.paths.stderr})"
             else:
-                task.status, task.reason = "failed", describe_end(task.returncode, task.log, [])
+                task.status = "interrupted" if was_interrupted(task.returncode) else "failed"
+                task.reason = describe_end(task.returncode, task.log, [])
             self.watcher.changed(task)
         elif task.status == "waiting" and job.state == "RUNNING":
             task.status, task.since = "running", time.time()

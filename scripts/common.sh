@@ -89,7 +89,11 @@ run_variants() {  # DATASET SEED [CONFIG]; input: a name and KEY VALUE pairs a l
         for script in base2new_train.sh base2new_test.sh; do
             # shellcheck disable=SC2086  # keys are words of their own
             OUTPUT=$output/ablation/$name bash "$here/$script" "${ARGS[@]}" -- $keys ${OPTS[@]+"${OPTS[@]}"} \
-                </dev/null || { failed="$failed $name"; break; }
+                </dev/null || {
+                if [ $? = 130 ]; then exit 130; fi # interrupted, as train.py has said
+                failed="$failed $name"
+                break
+            }
         done
     done
     if [ -n "$failed" ]; then

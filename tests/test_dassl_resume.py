@@ -1,8 +1,14 @@
 """A run that is cut and started again ends like the run that was not cut."""
 
+import itertools
 import json
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +46,20 @@ def train_in_subprocess(data: Path, output: Path, place: str, *opts: Any) -> int
     return subprocess.run([str(part) for part in command], cwd=ROOT, stdout=subprocess.DEVNULL).returncode
 
 
-@pytest.mark.parametrize(("place", "workers"), [("epoch 2 batch 1", 2), ("epoch 0 after after_epoch", 0)])
+@pytest.mark.parametrize(
+    ("place", "workers", "seconds"), [("epoch 2 batch 1", 2, 0.0), ("epoch 0 after after_epoch", 0, 60.0)]
+)
 def test_killed_in_its_process_a_run_still_ends_the_same(
-    whole: Path, tmp_path: Path, place: str, workers: int
+    whole: Path, tmp_path: Path, place: str, workers: int, seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    opts = ["DATALOADER.NUM_WORKERS", workers]
+    opts = ["DATALOADER.NUM_WORKERS", workers, "TRAIN.RESUME_SECONDS", seconds]
     assert train_in_subprocess(whole, tmp_path, place, *opts) == -9
     log = (tmp_path / "log.txt").read_text()
     assert log.endswith("\n")
     assert f"epoch [{3 if 'batch' in place else 1}/4]" in log.splitlines()[-1]  # nothing lost
+    caplog.set_level("INFO")
     toy_trainer(whole, tmp_path, *opts).train()
+    assert ("will resume training" in caplog.text) == (seconds == 0)
     assert same(weights(tmp_path), weights(whole / "last"))
     assert not list(tmp_path.glob("resume*"))
 
@@ -75,35 +85,202 @@ def logged(folder: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in row.items() if key not in ("time", "data")} for row in rows]
 
 
+def minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets each look at the clock of the training loop take 40 seconds: every second epoch is kept."""
+    ticks = itertools.count()
+    clock = type("time", (), {"time": time.time, "monotonic": lambda: 40.0 * next(ticks)})
+    monkeypatch.setattr("dassl.engine.base.time", clock)
+
+
 @pytest.mark.parametrize("kind", ["last", "best"])
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("kept", "place"),
+    [
+        *(("every epoch", place) for place in PLACES),
+        *(("every second epoch", place) for place in ("epoch 2 batch 1", "epoch 3 before after_epoch")),
+        *(("every second epoch", place) for place in ("epoch 2 after after_epoch", "after after_train")),
+        *(("nothing yet", place) for place in ("epoch 2 batch 1", "epoch 3 before after_epoch")),
+    ],
+)
 def test_cut_anywhere_a_run_still_ends_the_same(
-    whole: Path, tmp_path: Path, kind: str, place: str, monkeypatch: pytest.MonkeyPatch
+    whole: Path, tmp_path: Path, kind: str, kept: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opts = [] if kind == "last" else ["TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", 1]
+    opts += ["TRAIN.RESUME_SECONDS", 0.0 if kept == "every epoch" else 60.0]
+    if kept == "every second epoch":
+        minutes(monkeypatch)
     from dassl.engine import TRAINER_REGISTRY
 
     with monkeypatch.context() as patch:
         patch.setitem(TRAINER_REGISTRY._obj_map, "OldStyle", cut_at(place))
         with pytest.raises(Cut):
             toy_trainer(whole, tmp_path, *opts).train()
+    if kept == "every second epoch":
+        assert torch.load(tmp_path / "resume.pth.tar", weights_only=True)["epoch"] == 2
+    assert (tmp_path / "resume.pth.tar").exists() != (kept == "nothing yet" or place == PLACES[0])
     torch.rand(7)
     toy_trainer(whole, tmp_path, *opts).train()
+    assert_ends_like(whole / kind, tmp_path)
+
+
+def assert_ends_like(whole: Path, folder: Path) -> None:
+    """The files of two finished runs hold the same, and the curves the same points."""
 
     def files(folder: Path) -> set[str]:
         return {
             str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and "events" not in p.name
         }
 
-    assert files(tmp_path) == files(whole / kind)
-    assert logged(tmp_path) == logged(whole / kind)
-    for name in files(tmp_path) - {"toy_head/checkpoint", "metrics.jsonl"}:
-        one, other = (torch.load(folder / name, weights_only=True) for folder in (tmp_path, whole / kind))
+    assert files(folder) == files(whole)
+    assert logged(folder) == logged(whole)
+    assert curve(folder) == curve(whole)
+    for name in files(folder) - {"toy_head/checkpoint", "metrics.jsonl"}:
+        one, other = (torch.load(place / name, weights_only=True) for place in (folder, whole))
         assert same(one["state_dict"], other["state_dict"]), name
         assert one["val_result"] == other["val_result"]
         assert one["epoch"] == other["epoch"]
         assert one["scheduler"] == other["scheduler"]
         assert set(one) == {"state_dict", "epoch", "optimizer", "scheduler", "val_result", "cfg"}
+
+
+def curve(folder: Path) -> list[tuple[int, float]]:
+    """The losses that TensorBoard shows; nothing where it is not installed."""
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    except ImportError:
+        return []
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    return [(point.step, point.value) for point in events.Scalars("train/loss")]
+
+
+class Signalled(OldStyle):
+    """Sends signals to its own process, and to its loader workers before, at ``place``."""
+
+    place = ""
+    signals: tuple[int, ...] = ()
+
+    def reached(self, place: str) -> None:
+        if place == self.place:
+            for number in self.signals:
+                for child in multiprocessing.active_children():
+                    os.kill(child.pid, number)
+                os.kill(os.getpid(), number)
+
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, Any]:
+        self.reached(f"epoch {self.epoch} batch {self.batch_idx}")
+        return super().forward_backward(batch)
+
+    def after_epoch(self) -> None:
+        super().after_epoch()
+        self.reached(f"epoch {self.epoch} in after_epoch")
+
+
+def signalled(monkeypatch: pytest.MonkeyPatch, place: str, *signals: int) -> None:
+    """Trainers built from now on get the signals at ``place``."""
+    from dassl.engine import TRAINER_REGISTRY
+
+    kind = type("OldStyle", (Signalled,), {"place": place, "signals": signals})
+    monkeypatch.setitem(TRAINER_REGISTRY._obj_map, "OldStyle", kind)
+
+
+@pytest.mark.parametrize("kind", ["last", "best"])
+@pytest.mark.parametrize(
+    ("place", "number", "workers", "epoch"),
+    [
+        ("epoch 1 batch 0", signal.SIGTERM, 2, 2),
+        ("epoch 1 batch 2", signal.SIGHUP, 0, 2),
+        ("epoch 1 in after_epoch", signal.SIGTERM, 0, 2),
+        ("epoch 3 batch 1", signal.SIGTERM, 0, 4),
+    ],
+)
+def test_a_signal_ends_the_epoch_and_the_run_goes_on_from_it(
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    place: str,
+    number: int,
+    workers: int,
+    epoch: int,
+) -> None:
+    opts = [] if kind == "last" else ["TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", 1]
+    opts += ["TRAIN.RESUME_SECONDS", 60.0, "DATALOADER.NUM_WORKERS", workers]
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        signalled(patch, place, number)
+        trainer = toy_trainer(whole, tmp_path, *opts)
+        with pytest.raises(KeyboardInterrupt, match=f"^SIG[A-Z]+: stopped after epoch {epoch} of 4 in "):
+            trainer.train()
+    assert signal.getsignal(number) == before
+    assert len(logged(tmp_path)) == 3 * epoch  # nothing of another epoch was trained
+    assert (tmp_path / "resume.pth.tar").exists() == (epoch < 4)
+    torch.rand(7)
+    again = toy_trainer(whole, tmp_path, *opts)
+    ended, after_epoch = [], again.after_epoch
+    again.after_epoch = lambda: (ended.append(again.epoch), after_epoch())
+    again.train()
+    assert again.start_epoch == epoch
+    done = epoch - (
+        place in ("epoch 1 batch 0", "epoch 1 batch 2")
+    )  # the file was written before after_epoch
+    assert ended == list(range(done, 4))
+    assert_ends_like(whole / kind, tmp_path)
+
+
+def test_a_second_signal_ends_a_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signalled(monkeypatch, "epoch 1 batch 0", signal.SIGTERM, signal.SIGHUP)
+    trainer = toy_trainer(tmp_path, tmp_path, "TRAIN.RESUME_SECONDS", 60.0)
+    with pytest.raises(KeyboardInterrupt, match="^SIGHUP: stopped at once$"):
+        trainer.train()
+    assert (trainer.epoch, trainer.batch_idx) == (1, 0)
+    assert not (tmp_path / "resume.pth.tar").exists()
+
+
+def test_an_ignored_signal_and_another_thread_stop_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signalled(monkeypatch, "epoch 1 batch 0", signal.SIGHUP)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup starts a program
+    try:
+        toy_trainer(tmp_path, tmp_path / "nohup").train()
+        thread = threading.Thread(target=toy_trainer(tmp_path, tmp_path / "thread").train)
+        thread.start()
+        thread.join()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert same(weights(tmp_path / "nohup"), weights(tmp_path / "thread"))
+
+
+def test_without_a_resume_file_a_signal_says_that_only_checkpoints_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signalled(monkeypatch, "epoch 1 batch 0", signal.SIGTERM)
+    trainer = toy_trainer(tmp_path, tmp_path, "TRAIN.RESUME", False, "TRAIN.CHECKPOINT_FREQ", 1)
+    with pytest.raises(KeyboardInterrupt, match="TRAIN.RESUME is False: only checkpoints are kept"):
+        trainer.train()
+    assert (tmp_path / "toy_head" / "model.pth.tar-2").exists()
+    assert not (tmp_path / "resume.pth.tar").exists()
+
+
+def test_a_checkpoint_that_outruns_the_resume_file_continues_a_run_only_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opts = ["TRAIN.RESUME_SECONDS", 60.0, "TRAIN.CHECKPOINT_FREQ", 1]
+    cut_in_epoch_3(tmp_path, tmp_path / "out", monkeypatch, *opts)
+    named = toy_trainer(tmp_path, tmp_path / "other", "RESUME", str(tmp_path / "out"), *opts)
+    named.before_train()
+    assert named.start_epoch == 2
+    caplog.set_level("INFO")
+    anew = toy_trainer(tmp_path, tmp_path / "out", *opts)
+    anew.before_train()
+    assert anew.start_epoch == 0
+    assert "model.pth.tar-2 was left before the first resume file, train from scratch" in caplog.text
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan")])
+def test_seconds_between_resume_files_are_not_negative(tmp_path: Path, seconds: float) -> None:
+    with pytest.raises(ValueError, match="^TRAIN.RESUME_SECONDS is .*; set it to 0 or more$"):
+        toy_trainer(tmp_path, tmp_path, "TRAIN.RESUME_SECONDS", seconds)
 
 
 def test_resume_file_holds_what_a_run_is_and_loads_without_code(tmp_path: Path) -> None:

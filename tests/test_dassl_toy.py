@@ -134,6 +134,7 @@ def toy_cfg(root: str | Path, output: str | Path, *opts: Any) -> CfgNode:
             *("DATALOADER.TRAIN_X.BATCH_SIZE", 5, "DATALOADER.TEST.BATCH_SIZE", 4, "INPUT.SIZE", (8, 8)),
             *("INPUT.INTERPOLATION", "bicubic", "OPTIM.NAME", "sgd", "OPTIM.LR", 0.01, "OPTIM.MAX_EPOCH", 4),
             *("INPUT.TRANSFORMS", ("random_resized_crop", "random_flip", "normalize")),
+            *("TRAIN.RESUME_SECONDS", 0.0),
             *("OPTIM.LR_SCHEDULER", "cosine", "OPTIM.WARMUP_EPOCH", 1, "OPTIM.WARMUP_TYPE", "constant"),
             *opts,
         ]

@@ -1,5 +1,6 @@
 """Whole runs of a published-style trainer: what they log, what they leave, what evaluation does."""
 
+import errno
 import re
 import sys
 from collections.abc import Iterator
@@ -231,3 +232,25 @@ def test_user_mistakes_are_named(tmp_path: Path) -> None:
         trainer.set_model_mode("evaluate")
     with pytest.raises(AttributeError, match=r"super\(\).__init__\(\)"):
         TrainerX.__new__(TrainerX).register_model("model")
+
+
+@pytest.mark.parametrize("place", ["write", "flush"])
+def test_a_full_disk_ends_the_curves_with_one_warning_and_not_the_run(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    place: str,
+) -> None:
+    records = pytest.importorskip("tensorboard.summary.writer.record_writer", reason="needs tensorboard")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(records.RecordWriter, place, full)
+    toy_trainer(tmp_path, tmp_path / "out", "OPTIM.MAX_EPOCH", 2).train()
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    where = f'"{tmp_path / "out" / "tensorboard"}"'
+    assert warnings == [f"{where} gets no more curves: disk full? ([Errno 28] No space left on device)"]
+    assert "Traceback" not in capfd.readouterr().err
+    assert (tmp_path / "out" / "toy_head" / "model.pth.tar-2").is_file()

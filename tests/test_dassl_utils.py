@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -249,3 +250,18 @@ def test_a_log_that_cannot_be_written_is_one_warning_and_no_crash(
     captured = capsys.readouterr()
     assert captured.out == "line 0\nline 1\nline 2\n"
     assert captured.err.count("cannot be written: disk full?") == 1
+
+
+def test_a_console_that_cannot_be_written_leaves_the_log_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    os.close(read)  # as of `| head`
+    monkeypatch.setattr(sys, "stdout", open(write, "w", buffering=1))  # noqa: SIM115
+    setup_logger(str(tmp_path))
+    for number in range(3):
+        print("line", number)
+    sys.stdout.flush()
+    assert (tmp_path / "log.txt").read_text() == "line 0\nline 1\nline 2\n"
+    path = tmp_path / "log.txt"
+    assert capsys.readouterr().err == f'warning: stdout cannot be written (Broken pipe); see "{path}"\n'

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import predict
+from command_line import make_streams_usable
 from dassl.data import DataManager
 from predict import Predictor
 from tests.conftest import TOY_CLASSES
@@ -142,7 +143,7 @@ def test_any_file_name_can_be_printed_anywhere(style: str, monkeypatch: pytest.M
     for encoding in ("utf-8", "ascii"):
         stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
         monkeypatch.setattr(sys, "stdout", stream)
-        predict.never_fail_to_print()
+        make_streams_usable()
         predict.show(found, 1, style)
         stream.flush()
         text = stream.buffer.getvalue().decode(encoding)

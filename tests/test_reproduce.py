@@ -142,3 +142,12 @@ def test_mistakes_are_named_before_anything_starts(
     assert reproduce.main([call[0], "--root", str(toy_data), "--output", str(tmp_path), *call[1:]]) == 2
     assert named in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_is_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert reproduce.main(["demo", "--root", str(tmp_path), "--output", str(output)]) == 2
+        said = f'error: --output "{output}": "{tmp_path / "file"}" is a file; name a folder'
+        assert capsys.readouterr().err.startswith(said)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]  # nothing was drawn

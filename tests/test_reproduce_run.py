@@ -43,7 +43,7 @@ def test_a_protocol_survives_an_interrupt_and_a_killed_job(
     toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call = ["base2new", "--seeds", "1", "--root", str(toy_data), "--output", str(tmp_path)]
-    call += ["--", *toy_flags, "OPTIM.MAX_EPOCH", "20"]
+    call += ["--", *toy_flags, "OPTIM.MAX_EPOCH", "20", "TRAIN.RESUME_SECONDS", "0"]
     run = "caltech101/shots_16/HeBA/base2new/seed1"
     base, novel = tmp_path / "base2new" / "train_base" / run, tmp_path / "base2new" / "test_new" / run
 

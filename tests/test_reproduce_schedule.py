@@ -1,5 +1,6 @@
 """Jobs as processes: crashes, slots, interrupts; with stand-ins for train.py."""
 
+import io
 import os
 import signal
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import reproduce
 from runner import schedule
+from runner.display import Display
 from runner.jobs import Job, Run
 from runner.schedule import Scheduler, Slot, Task
 from runner.slots import cpu_slots, gpu_slots
@@ -84,6 +87,44 @@ def test_what_crashes_is_tried_once_more_and_stops_nobody(tmp_path: Path) -> Non
     assert "left no" in reasons["lying"]
     assert ("killed", "waiting") in runs.watcher.seen
     assert (tmp_path / "broken.log").read_text().count("Traceback") == 2  # both attempts
+
+
+def test_what_a_signal_ended_is_interrupted_and_not_tried_again(tmp_path: Path) -> None:
+    runs = scheduler(
+        tmp_path,
+        [Slot("")],
+        after={"late": "stopped"},
+        stopped="print('SIGTERM: stopped after epoch 3 of 9'); sys.exit(130)",
+        ended="os.kill(os.getpid(), signal.SIGTERM)",
+        late="done()",
+        good="done()",
+    )
+    runs.run()
+    fared = {task.job.name: (task.status, task.attempts, task.reason) for task in runs.tasks}
+    assert fared == {
+        "stopped": ("interrupted", 1, "SIGTERM: stopped after epoch 3 of 9 (exit status 130)"),
+        "ended": ("interrupted", 1, "killed by SIGTERM"),
+        "late": ("blocked", 0, '"stopped" interrupted'),
+        "good": ("finished", 1, ""),
+    }
+    assert reproduce.exit_status(runs.tasks) == 130
+    assert reproduce.exit_status(runs.tasks[-1:]) == 0
+    runs.tasks[-1].status = "failed"
+    assert reproduce.exit_status(runs.tasks) == 1
+    out = io.StringIO()
+    display = Display(runs.tasks, 1, out)
+    display.changed(runs.tasks[0])
+    assert out.getvalue().startswith("[4/4] stopped: interrupted: SIGTERM: stopped after epoch 3 of 9")
+    assert "interrupted: ended: killed by SIGTERM" in display.summary()
+    assert "0 of 4 jobs finished, 1 failed, 2 interrupted, 1 not run" in display.summary()
+
+
+def test_a_log_that_cannot_be_written_stops_the_others_with_its_path(tmp_path: Path) -> None:
+    runs = scheduler(tmp_path, [Slot(""), Slot("")], first="time.sleep(60)", second="done()")
+    runs.tasks[1].log = Path("/dev/full")
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        runs.run()
+    wait_for_end(runs.tasks[0].process.pid)
 
 
 def test_what_needs_a_failed_job_is_not_run(tmp_path: Path) -> None:

@@ -1,19 +1,23 @@
 """Whole runs of train.py on a toy data set: what a run leaves, resuming, evaluating, and users' mistakes."""
 
+import errno
 import gc
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+import command_line
 import train
 from fileio.atomic import temporary_name
 from tests.conftest import ROOT
@@ -134,32 +138,87 @@ def test_another_seed_gives_another_run(
     assert not same(weights(tmp_path), weights(trained))
 
 
-def test_a_killed_run_resumes_to_bit_identical_weights(
-    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
-) -> None:
-    arguments = subprocess_command(
-        command(toy_data, tmp_path, [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base"])
-    )
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    """Returns when a process has made a file."""
     deadline = time.time() + 120
-    while not (tmp_path / "resume.pth.tar").exists():
-        assert process.poll() is None, "the run ended before it could be killed"
+    while not path.exists():
+        assert process.poll() is None, "the process ended before it could be stopped"
         assert time.time() < deadline
         time.sleep(0.005)
+
+
+@pytest.mark.parametrize("seconds", ["0", "60"])
+def test_a_killed_run_ends_with_bit_identical_weights(
+    trained: Path,
+    toy_data: Path,
+    toy_flags: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    seconds: str,
+) -> None:
+    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base", "TRAIN.RESUME_SECONDS", seconds]
+    arguments = command(toy_data, tmp_path, opts)
+    process = subprocess.Popen(subprocess_command(arguments), stdout=subprocess.DEVNULL)
+    wait_for(tmp_path / ("resume.pth.tar" if seconds == "0" else "metrics.jsonl"), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "results.json").exists()
-    done = subprocess.run(arguments, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "will resume training" in done.stdout
+    assert train.main(arguments) == 0
+    assert ("will resume training" in capsys.readouterr().out) == (seconds == "0")
     assert same(weights(tmp_path), weights(trained))
     assert not (tmp_path / "resume.pth.tar").exists()
     one, other = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path, trained))
     assert one["accuracy"] == other["accuracy"]
     assert one["config_digest"] == other["config_digest"]
-    assert one["phases"]["train"]["start_epoch"] > 0
-    assert one["phases"]["train"]["seconds_before"] > 0
+    assert (one["phases"]["train"]["start_epoch"] > 0) == (seconds == "0")
+    assert (one["phases"]["train"]["seconds_before"] > 0) == (seconds == "0")
     assert logged_losses(tmp_path) == logged_losses(trained)
+
+
+def test_a_signal_to_all_processes_of_a_run_ends_its_epoch_and_those_after_then(
+    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Slurm sends it, loader workers included; with stdout closed, and SIGHUP ignored by nohup."""
+    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base", "DATALOADER.NUM_WORKERS", "1"]
+    arguments = command(toy_data, tmp_path / "run", opts)
+    then = ["--then", *command(toy_data, tmp_path / "then", opts)]
+    shell = ["sh", "-c", 'trap "" HUP; exec "$@" >&-', "sh", *subprocess_command([*arguments, *then])]
+    process = subprocess.Popen(shell, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for(tmp_path / "run" / "metrics.jsonl", process)
+    os.killpg(process.pid, signal.SIGHUP)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    first, last = errors.splitlines()
+    assert first == "SIGTERM: stops after this epoch; a second signal stops at once"
+    assert re.fullmatch(r'SIGTERM: stopped after epoch \d of 3 in ".*run"; the same command resumes', last)
+    assert not (tmp_path / "then").exists()
+    assert train.main(arguments) == 0
+    assert "Previous epoch: " in capsys.readouterr().out
+    assert same(weights(tmp_path / "run"), weights(trained))
+
+
+def test_a_signal_before_the_first_epoch_ends_a_run_with_a_line(
+    toy_data: Path,
+    toy_flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("trainers.heba.HeBA.before_train", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    assert train.main(command(toy_data, tmp_path, toy_flags)) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "SIGTERM: stopped; the same command resumes"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_run_outside_the_main_thread_works(toy_data: Path, toy_flags: list[str], tmp_path: Path) -> None:
+    statuses: list[int] = []
+    arguments = command(toy_data, tmp_path, [*toy_flags, "OPTIM.MAX_EPOCH", "1"])
+    thread = threading.Thread(target=lambda: statuses.append(train.main(arguments)))
+    thread.start()
+    thread.join()
+    assert statuses == [0]
 
 
 @pytest.mark.parametrize("chosen", ["novel", "base"])
@@ -320,6 +379,32 @@ def test_a_folder_that_holds_nothing_to_resume_is_refused(
     assert "holds no checkpoint" in done.stderr
 
 
+def test_a_full_disk_and_too_little_memory_are_one_line(
+    toy_data: Path,
+    toy_flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    lacking = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+    for error, said in (
+        (full, f"error: [Errno 28] No space left on device: '{tmp_path}': make room, or write elsewhere"),
+        (lacking, "error: out of memory (can't allocate memory: you tried to allocate"),
+    ):
+        monkeypatch.setattr("trainers.common.run_folder.loaded_files", lambda args, error=error: throw(error))
+        assert train.main(command(toy_data, tmp_path, toy_flags)) == 2
+        line = capsys.readouterr().err.strip()
+        assert line.startswith(said)
+        assert "\n" not in line
+        assert "Traceback" in (tmp_path / "traceback.txt").read_text()
+    assert "lower DATALOADER.TRAIN_X.BATCH_SIZE" in line
+
+
+def throw(error: Exception) -> None:
+    raise error
+
+
 def test_an_output_folder_that_cannot_be_made_is_named(
     toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -433,10 +518,11 @@ def test_training_is_not_continued_on_other_weights(
     clip = tmp_path / "clip.pt"
     shutil.copy(tiny_clip_path, clip)
     opts = [*toy_flags, "MODEL.BACKBONE.NAME", str(clip), "OPTIM.MAX_EPOCH", "2", "TEST.NO_TEST", "True"]
+    opts += ["TRAIN.RESUME_SECONDS", "0"]
     training = command(toy_data, tmp_path / "cut", opts)
     with monkeypatch.context() as patched:
-        patched.setattr("trainers.heba.HeBA.after_epoch", cut)
-        assert train.main(training) == train.INTERRUPTED
+        patched.setattr("trainers.heba.HeBA.after_epoch", cut)  # the resume file is written before
+        assert train.main(training) == command_line.INTERRUPTED
     weights = torch.load(clip, weights_only=True)
     weights["visual.proj"] += 1
     torch.save(weights, clip)
@@ -450,11 +536,18 @@ def cut(_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_loader_workers_end_with_their_run(toy_data: Path, toy_flags: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", [0, 130])
+def test_loader_workers_end_with_their_run(
+    toy_data: Path, toy_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
     opts = [*toy_flags, "OPTIM.MAX_EPOCH", "1", "DATALOADER.NUM_WORKERS", "1"]
+    if status:
+        monkeypatch.setattr(
+            "trainers.heba.HeBA.before_epoch", lambda self: os.kill(os.getpid(), signal.SIGTERM)
+        )
     gc.disable()
     try:
-        assert train.main(command(toy_data, tmp_path, opts)) == 0
+        assert train.main(command(toy_data, tmp_path, opts)) == status
         assert not multiprocessing.active_children()
     finally:
         gc.enable()
@@ -571,11 +664,10 @@ def test_published_configuration_files_load(tmp_path: Path, toy_data: Path, toy_
 
 
 def test_an_interrupt_says_how_to_go_on(toy_data: Path, toy_flags: list[str], tmp_path: Path) -> None:
-    arguments = subprocess_command(command(toy_data, tmp_path, [*toy_flags, "OPTIM.MAX_EPOCH", "500"]))
+    opts = [*toy_flags, "OPTIM.MAX_EPOCH", "500", "TRAIN.RESUME_SECONDS", "0"]
+    arguments = subprocess_command(command(toy_data, tmp_path, opts))
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.time() + 120
-    while not (tmp_path / "resume.pth.tar").exists() and time.time() < deadline:
-        time.sleep(0.01)
+    wait_for(tmp_path / "resume.pth.tar", process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -33,6 +33,7 @@ def get_cfg_default() -> CfgNode:
     cfg.TRAIN.CHECKPOINT_FREQ = 0  # epochs between checkpoints; 0: only the last epoch's
     cfg.TRAIN.PRINT_FREQ = 10  # batches between log lines
     cfg.TRAIN.RESUME = True  # not in Dassl: keep one <OUTPUT_DIR>/resume.pth.tar while training
+    cfg.TRAIN.RESUME_SECONDS = 60.0  # not in Dassl: least seconds between its writings; 0: after every epoch
 
     cfg.TEST = CfgNode()
     cfg.TEST.EVALUATOR = "Classification"

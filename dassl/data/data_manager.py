@@ -17,6 +17,7 @@ from dassl.data.image_cache import ImageCache
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import build_transform, interpolation_mode
 from dassl.utils import isolated_rng, mix_seed, read_image
+from dassl.utils.stopping import outlive_one_signal
 
 logger = logging.getLogger(__name__)
 
@@ -195,6 +196,7 @@ def build_data_loader(
         # a wrapper that cannot be told the epoch draws from its worker's generators: new workers every epoch
         persistent_workers=workers > 0 and is_train and hasattr(dataset, "set_epoch"),
         generator=generator,
+        worker_init_fn=outlive_one_signal,
     )
     if len(loader) == 0:
         raise ValueError(

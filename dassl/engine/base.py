@@ -3,8 +3,11 @@
 import logging
 import os
 import re
+import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +25,7 @@ from dassl.utils import (
     tolist_if_not,
 )
 from dassl.utils.checkpoint import last_checkpoint
+from dassl.utils.stopping import StopRequest, stop_request
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +42,7 @@ class TrainerBase:
         self._scheds: OrderedDict[str, LRScheduler | None] = OrderedDict()
         self._writer: Any = None
         self._bad_loss: Tensor | None = None
-        self._resumed = False
+        self._resumed = self._after_epoch_done = False
         self.start_epoch = self.epoch = self.max_epoch = 0
         self.time_start = time.time()
 
@@ -134,28 +138,58 @@ class TrainerBase:
         self.model_update(names)
 
     def train(self, start_epoch: int, max_epoch: int) -> None:
-        """Trains from ``start_epoch``, or from where a cut run stopped, to ``max_epoch``, then evaluates."""
+        """Trains from ``start_epoch``, or from where a cut run stopped, to ``max_epoch``, then evaluates.
+
+        Raises:
+            KeyboardInterrupt: SIGTERM or SIGHUP came while an epoch was going on. The first ends the run
+                after that epoch, when the resume file is written; the second at once.
+        """
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
         self.before_train()
         self.epoch = max(self.start_epoch - 1, 0)
-        if self._resumed:  # the resume file is written before after_epoch
+        if self._resumed:  # the resume file was written before after_epoch
             self._resumed = False
             self.after_epoch()
+        with stop_request() as stop:
+            self._run_epochs(stop)
+        if stop.reason:
+            self.close_writer()
+            raise KeyboardInterrupt(self._stopped(stop))
+        self.after_train()
+        resume.remove(self.output_dir)
+
+    def _run_epochs(self, stop: StopRequest) -> None:
+        """The epochs, each followed by what has to be kept of it, until the last or until ``stop``."""
         set_data_epoch = getattr(getattr(self, "dm", None), "set_epoch", None)
+        written = time.monotonic()
         for epoch in range(self.start_epoch, self.max_epoch):
-            self.epoch = epoch
+            self.epoch, self._after_epoch_done = epoch, False
             if set_data_epoch is not None:
                 set_data_epoch(epoch)
             self.before_epoch()
             self.run_epoch()
             self.check_anomaly()
             self.check_weights()
-            if self.cfg.TRAIN.RESUME and epoch + 1 < self.max_epoch:
+            resumable = self.cfg.TRAIN.RESUME and epoch + 1 < self.max_epoch
+            due = time.monotonic() - written >= self.cfg.TRAIN.RESUME_SECONDS
+            if resumable and (due or stop.reason):
                 self.save_resume()
+                written = time.monotonic()
+            if resumable and stop.reason:
+                return
             self.after_epoch()
-        self.after_train()
-        resume.remove(self.output_dir)
+            if stop.reason:  # it came during after_epoch, or nothing but checkpoints is kept of this epoch
+                self._after_epoch_done = True
+                if resumable:
+                    self.save_resume()
+                return
+
+    def _stopped(self, stop: StopRequest) -> str:
+        """What a run that a signal ended after an epoch says."""
+        kept = "" if self.cfg.TRAIN.RESUME else " (TRAIN.RESUME is False: only checkpoints are kept)"
+        epochs = f"epoch {self.epoch + 1} of {self.max_epoch}"
+        return f'{stop.reason}: stopped after {epochs} in "{self.output_dir}"{kept}'
 
     def before_train(self) -> None: ...
 
@@ -192,13 +226,15 @@ class TrainerBase:
     def load_resume(self, state: dict[str, Any]) -> int:
         """Restores what ``save_resume`` wrote; returns the number of epochs it was trained for."""
         resume.load(self, state)
-        self._resumed = True
+        self._resumed = not state.get("after_epoch", False)
         return state["epoch"]
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Restores the newest state below ``directory``; returns the number of epochs it was trained for.
 
-        That is the final checkpoint if training is through, else the resume file, else the last checkpoint.
+        That is the final checkpoint if training is through, else the resume file, else the last checkpoint. A
+        run that keeps a resume file and was cut before it wrote one starts anew, though: a checkpoint alone
+        would not bring it to the end that it would have had. It continues where ``RESUME`` names the folder.
 
         Raises:
             ValueError: the file is of a run with another configuration, or damaged.
@@ -213,6 +249,10 @@ class TrainerBase:
                 return self.load_resume(state)
         if not names or None in last:
             logger.info("No checkpoint found, train from scratch")
+            return 0
+        keeps = self.cfg.TRAIN.RESUME and not self.cfg.RESUME
+        if keeps and not trained and resume.belongs_to(last[0], self.cfg):
+            logger.info("%s was left before the first resume file, train from scratch", last[0])
             return 0
         logger.info("Found checkpoint at %s (will resume training)", directory)
 
@@ -284,8 +324,13 @@ class TrainerBase:
                 None if result is None else f"{result:.1f}",
             )
 
-    def init_writer(self, log_dir: str) -> None:
-        """Starts writing for TensorBoard into ``log_dir``, if TensorBoard is installed."""
+    def init_writer(self, log_dir: str, purge_step: int | None = None) -> None:
+        """Starts writing for TensorBoard into ``log_dir``, if TensorBoard is installed.
+
+        Args:
+            log_dir: made if it is missing.
+            purge_step: TensorBoard leaves out what was written before of this step and later ones.
+        """
         if self._writer is not None:
             return
         try:
@@ -294,17 +339,42 @@ class TrainerBase:
             logger.info("TensorBoard is not installed (pip install tensorboard): no curves are written")
             return
         logger.info("Initialize tensorboard (log_dir=%s)", log_dir)
-        self._writer = SummaryWriter(log_dir=log_dir)
+        if not isinstance(threading.excepthook, _ThreadHook):
+            threading.excepthook = _ThreadHook(threading.excepthook)
+        with self._writing_curves(log_dir):
+            self._writer = SummaryWriter(log_dir=log_dir, purge_step=purge_step)
 
     def close_writer(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with self._writing_curves(writer.log_dir):
+                writer.close()
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
         """Adds a point to a TensorBoard curve; does nothing without a writer."""
         if self._writer is not None:
-            self._writer.add_scalar(tag, scalar_value, global_step)
+            with self._writing_curves(self._writer.log_dir):
+                self._writer.add_scalar(tag, scalar_value, global_step)
+
+    @contextmanager
+    def _writing_curves(self, log_dir: str) -> Iterator[None]:
+        """Where TensorBoard fails to write, warns once; training goes on without its curves."""
+        try:
+            yield
+        except Exception as error:  # beside TensorFlow it raises TensorFlow's errors
+            self._writer = None
+            logger.warning('"%s" gets no more curves: disk full? (%s)', log_dir, error)
+
+
+class _ThreadHook:
+    """A ``threading.excepthook`` without TensorBoard's thread, whose error the next ``add_scalar`` raises."""
+
+    def __init__(self, others: Callable[[Any], Any]) -> None:
+        self.others = others
+
+    def __call__(self, args: Any) -> None:
+        if not type(args.thread).__module__.startswith("tensorboard."):
+            self.others(args)
 
 
 def _epochs_there(folder: str) -> str:

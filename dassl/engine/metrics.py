@@ -44,5 +44,5 @@ def _epoch(line: str) -> float:
     """The epoch of a line; infinity if the line is not whole."""
     try:
         return json.loads(line)["epoch"] if line.endswith("\n") else math.inf
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return math.inf

@@ -1,7 +1,11 @@
 """The rolling resume file: everything a cut run needs to end exactly as if it had not been cut.
 
-It is written after the last step of each epoch but the last, before the epoch's evaluation and checkpoint
-(``after_epoch``), which a resumed run therefore does again: nothing is lost wherever the run was cut.
+It is written after the last step of an epoch, before the epoch's evaluation and checkpoint
+(``after_epoch``), which a resumed run therefore does again: when ``TRAIN.RESUME_SECONDS`` have passed since
+it was written last, and when a signal has asked the run to stop. After the last epoch the checkpoint takes
+its place. A run that was cut repeats the epochs since then (all of them if there is no file yet) and writes
+again what these left. Where the signal came during ``after_epoch``, the file is written after it; it says so
+under ``after_epoch``, which is not done again.
 """
 
 import logging
@@ -13,7 +17,13 @@ import torch
 from yacs.config import CfgNode
 
 from dassl.engine.build import TRAINER_REGISTRY
-from dassl.utils import get_rng_state, load_state_dict_strictly, read_dictionary, set_rng_state
+from dassl.utils import (
+    get_rng_state,
+    load_checkpoint,
+    load_state_dict_strictly,
+    read_dictionary,
+    set_rng_state,
+)
 from fileio import atomic_write
 from fileio.yaml_text import parse_yaml
 
@@ -37,6 +47,7 @@ FREE_KEYS = {
     "MODEL.COMPILE",
     "TRAIN.PRINT_FREQ",
     "TRAIN.RESUME",
+    "TRAIN.RESUME_SECONDS",
     "TRAIN.CHECKPOINT_FREQ",
     "TRAIN.TEXT_CACHE_MB",
     "VERBOSE",
@@ -55,6 +66,18 @@ def remove(directory: str) -> None:
         os.remove(os.path.join(directory, FILE_NAME))
 
 
+def belongs_to(path: str, cfg: CfgNode) -> bool:
+    """Whether the run that wrote a checkpoint keeps a resume file beside it; Dassl's own do not.
+
+    Raises:
+        ValueError: it is of a run with another configuration.
+    """
+    checkpoint = load_checkpoint(path)
+    check_config(cfg, path, checkpoint)
+    saved = parse_yaml(checkpoint.get("cfg", ""))
+    return bool(saved.get("TRAIN", {}).get("RESUME", False))
+
+
 def save(trainer: "TrainerBase") -> None:
     """Replaces ``<output_dir>/resume.pth.tar`` by the trainer's present state."""
     scaler = getattr(trainer, "scaler", None)
@@ -67,6 +90,7 @@ def save(trainer: "TrainerBase") -> None:
         "rng": get_rng_state(),
         "data_seed": getattr(getattr(trainer, "dm", None), "data_seed", None),
         "elapsed": time.time() - trainer.time_start,
+        "after_epoch": trainer._after_epoch_done,
         "cfg": trainer.cfg.dump(),
     }
     os.makedirs(trainer.output_dir, exist_ok=True)

@@ -30,6 +30,7 @@ LEAST = {
     "DATALOADER.NUM_WORKERS": 0,
     "DATASET.NUM_SHOTS": -1,
     "OPTIM.LR": 0,
+    "TRAIN.RESUME_SECONDS": 0,
 }
 CHOICES = {"TEST.FINAL_MODEL": ("last_step", "best_val"), "TEST.SPLIT": ("val", "test")}
 
@@ -92,7 +93,8 @@ class SimpleTrainer(TrainerBase):
         if self.cfg.RESUME and self.start_epoch == 0:
             raise FileNotFoundError(f'RESUME "{self.cfg.RESUME}" holds no checkpoint; correct it')
         metrics.keep_until(self.output_dir, self.start_epoch)
-        self.init_writer(os.path.join(self.output_dir, "tensorboard"))
+        steps = self.start_epoch * len(self.train_loader_x)  # curves of epochs that are trained again
+        self.init_writer(os.path.join(self.output_dir, "tensorboard"), purge_step=steps)
 
     def after_train(self) -> None:
         logger.info("Finish training")
@@ -166,7 +168,7 @@ def _check_settings(cfg: CfgNode) -> None:
         if not math.isfinite(value):
             raise ValueError(f"{key} is {value}; set it to a finite number")
     for key, least in LEAST.items():
-        if (value := _setting(cfg, key)) < least:
+        if not (value := _setting(cfg, key)) >= least:
             raise ValueError(f"{key} is {value}; set it to {least} or more")
     for key, choices in CHOICES.items():
         if (value := _setting(cfg, key)) not in choices:

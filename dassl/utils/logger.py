@@ -11,7 +11,7 @@ from typing import Any, TextIO
 class _Tee:
     """Writes to a console and to a file; the file is flushed at each newline, so a killed run loses no line.
 
-    Where the file cannot be written (a full disk) the console goes on alone, after one warning.
+    Where one cannot be written (a full disk, a pipe without reader) the other goes on alone, after a warning.
     """
 
     def __init__(self, console: TextIO, path: str) -> None:
@@ -26,7 +26,11 @@ class _Tee:
                 self.file.write(text)
         except OSError as error:
             self._stop(error)
-        return self.console.write(text)
+        try:
+            self.console.write(text)
+        except OSError as error:
+            self._drop_console(error)
+        return len(text)
 
     def flush(self) -> None:
         try:
@@ -34,7 +38,10 @@ class _Tee:
                 self.file.flush()
         except OSError as error:
             self._stop(error)
-        self.console.flush()
+        try:
+            self.console.flush()
+        except OSError as error:
+            self._drop_console(error)
 
     def close_file(self) -> None:
         file, self.file = self.file, None
@@ -45,6 +52,14 @@ class _Tee:
     def _stop(self, error: OSError) -> None:
         self.close_file()
         print(f'warning: "{self.path}" cannot be written: disk full? ({error})', file=sys.stderr)
+
+    def _drop_console(self, error: OSError) -> None:
+        """Sends what is meant for the console nowhere, also what is still in its buffer."""
+        null = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        with contextlib.suppress(OSError):  # a console without a descriptor
+            os.dup2(null.fileno(), self.console.fileno())
+        self.console = null
+        print(f'warning: stdout cannot be written ({error.strerror}); see "{self.path}"', file=sys.stderr)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.console, name)

@@ -87,6 +87,9 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.BAD_IMAGES = "refuse"  # ImageFolder: refuse pictures that cannot be read, or skip them
     cfg.INPUT.EXIF_TRANSPOSE = False  # turn pictures upright as their EXIF orientation says; Dassl does not
     cfg.TRAIN.TEXT_CACHE_MB = 2048.0  # device memory for what frozen text blocks make of the prompts; 0: none
+    # The original Dassl keeps no resume file: there these two are declared, and have no effect.
+    cfg.TRAIN.setdefault("RESUME", True)
+    cfg.TRAIN.setdefault("RESUME_SECONDS", 60.0)
     cfg.MODEL.COMPILE = False  # both encoders by torch.compile, minutes at the first step; needs torch 2.7
     cfg.MODEL.BACKBONE.QUICK_GELU = None  # True or False where the weights' file does not tell
     # CoOp and MaPLe declare these in their train.py; a published trainer file, dropped into trainers/ or put

@@ -1,0 +1,211 @@
+"""How every command starts and ends: usable streams, one line for an error, an exit status, no traceback.
+
+Imports the standard library alone, as `reporting.text` does, so that Ctrl-C is answered while torch is still
+being imported.
+"""
+
+import contextlib
+import errno
+import functools
+import importlib
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any, TextIO
+
+from reporting.text import visible
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+NO_READER = 141  # as a shell has it for a program that SIGPIPE ended
+
+# What is mostly a setting, a missing file or a full disk, and not a fault of the program.
+USUAL_ERRORS = (ValueError, LookupError, OSError, FloatingPointError, MemoryError, RecursionError)
+STDOUT = "the standard output"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# torch's errors of memory on a GPU, on the CPU and in loader workers are RuntimeErrors.
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|Cannot allocate memory|Unable to allocate|ALLOC_FAILED"
+    r"|killed by signal: (Killed|Bus error)"
+)
+# Windows has no SIGHUP.
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class Output:
+    """stdout whose errors name it: those of a write to a full disk or a closed pipe name no file."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with names_file(STDOUT):
+            return self.stream.write(text)
+
+    def flush(self) -> None:
+        with names_file(STDOUT):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def run(module: str) -> None:
+    """Imports a command's module and exits with the status of its ``main``."""
+    if sys.stdout is not None:
+        sys.stdout = Output(sys.stdout)
+    try:
+        main = importlib.import_module(module).main
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(INTERRUPTED)
+    sys.exit(main())
+
+
+def one_line_errors(again: str = "", memory: str = "") -> Callable[[Callable], Callable]:
+    """Decorates a command's ``main(argv)``, which returns the exit status.
+
+    What ends it otherwise becomes a line on stderr and a status: 130 for Ctrl-C, 2 for a user's mistake, a
+    full disk or too little memory. A fault of the program keeps its traceback; ``HEBA_TRACEBACK`` in the
+    environment shows those of the others. Where whoever reads the output (``| head``) has had enough, the end
+    is silent.
+
+    Args:
+        again: what the same command does after an interrupt; "" for a command that only shows something.
+        memory: what to lower where memory runs out.
+    """
+
+    def decorate(main: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(main)
+        def command(argv: Sequence[str] | None = None) -> int:
+            make_streams_usable()
+            try:
+                status = main(argv)
+                sys.stdout.flush()
+                return status
+            except KeyboardInterrupt as interrupt:
+                say("; ".join(filter(None, [str(interrupt) or "interrupted", again])))
+                return INTERRUPTED
+            except Exception as error:
+                if isinstance(error, OSError) and error.filename == STDOUT:
+                    drop_output()
+                    if error.errno == errno.EPIPE:
+                        return NO_READER if again else 0
+                line = describe(error, memory)
+                if os.environ.get("HEBA_TRACEBACK") or not line:
+                    raise
+                say(f"error: {visible(line)} (HEBA_TRACEBACK=1 shows where)")
+                return USAGE_ERROR
+
+        return command
+
+    return decorate
+
+
+def make_streams_usable() -> None:
+    """Closed streams (``>&-``) swallow what is written; what an encoding lacks is escaped."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        if hasattr(getattr(sys, name), "reconfigure"):  # not in notebooks
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def say(text: str) -> None:
+    """Writes a line to stderr, if that can be written."""
+    with contextlib.suppress(OSError, AttributeError):  # a full disk; closed, and not yet made usable
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def drop_output() -> None:
+    """Sends what is still in stdout's buffer nowhere: Python would fail to write it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def describe(error: Exception, memory: str = "") -> str:
+    """What an error says, in one line with the remedy; "" where it is a fault of the program."""
+    if lacks_memory(error):
+        remedy = memory or "close other programs, or use a machine that has more"
+        return f"out of memory ({first_sentence(error)}): {remedy}"
+    if not isinstance(error, USUAL_ERRORS):
+        return ""
+    text = one_line(error)
+    if isinstance(error, OSError) and error.errno in FULL:
+        text += ": make room, or write elsewhere"
+    if isinstance(error, RecursionError):
+        text += ": is a file nested thousands of levels deep?"
+    if text == "Loss is infinite or NaN!":  # Dassl's words
+        text += " Lower OPTIM.LR, or compute in PREC bf16 or fp32"
+    return text
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error of Python, numpy, the system or torch says that memory has run out."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    is_torchs = isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
+    return isinstance(error, MemoryError) or is_torchs
+
+
+def first_sentence(error: Exception) -> str:
+    """The beginning of what is said: torch's messages on memory fill a screen."""
+    found = OUT_OF_MEMORY.search(text := one_line(error))
+    start = text.rfind(": ", 0, found.start()) + 2 if found and ": " in text[: found.start()] else 0
+    return re.split(r"(?<=[a-z])\. ", text[start:])[0].rstrip(". ") or type(error).__name__
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error; of a loader worker's error, whose message is a traceback, the last line."""
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if "Original Traceback" in message:
+        message = message.strip().splitlines()[-1].split(": ", 1)[-1]
+    return " ".join(message.split())
+
+
+def fail(message: str) -> int:
+    """Says what is wrong; returns the exit status."""
+    say(f"error: {message}")
+    return USAGE_ERROR
+
+
+@contextlib.contextmanager
+def names_file(path: str) -> Iterator[None]:
+    """Gives an error of a write what was written to; the system names it only where a file is opened."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (*FULL, errno.EPIPE, errno.EIO) and error.filename is None:
+            error.filename = path
+        raise
+
+
+@contextlib.contextmanager
+def interrupting_signals(also: Sequence[int] = ()) -> Iterator[None]:
+    """SIGTERM and SIGHUP raise KeyboardInterrupt inside the block.
+
+    One that is ignored stays so (``nohup``). Outside the main thread, where Python allows no handlers,
+    nothing changes.
+
+    Args:
+        also: signals that do the same even where they are ignored.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        raise KeyboardInterrupt("" if name == "SIGINT" else f"{name}: stopped")
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        # None: a handler that was not set by Python, and could not be put back.
+        heard = [number for number in STOP_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+        before = {number: signal.signal(number, interrupt) for number in [*also, *heard]}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,74 @@
+"""SIGTERM and SIGHUP, by which Slurm, kill and a closed terminal stop a run: the present epoch ends first."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+# Windows has no SIGHUP.
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class StopRequest:
+    """What a signal has asked for.
+
+    Attributes:
+        reason: name of the signal; "" as long as none has come.
+    """
+
+    reason = ""
+
+
+@contextlib.contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """Takes down the first stop signal inside the block; the second raises KeyboardInterrupt at once.
+
+    An ignored signal stays ignored (``nohup``). Outside the main thread, where Python allows no handlers,
+    nothing changes.
+    """
+    request, owner = StopRequest(), os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a process just forked, which has no handlers of its own yet
+            return
+        name = signal.Signals(number).name
+        if request.reason:
+            raise KeyboardInterrupt(f"{name}: stopped at once")
+        request.reason = name
+        with contextlib.suppress(RuntimeError, OSError):  # a write to stderr may have been going on
+            print(f"{name}: stops after this epoch; a second signal stops at once", file=sys.stderr)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in STOP_SIGNALS:
+            # None: a handler that was not set by Python, and could not be put back.
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, handle)
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def outlive_one_signal(worker: int) -> None:
+    """Makes a loader worker ignore the first stop signal, unless its parent is gone (``worker_init_fn``).
+
+    Slurm and a closed terminal signal all processes of a run: a worker that died of it would fail the epoch
+    that the run is about to end. The second one ends the worker, be it torch's or multiprocessing's at the
+    end of the run: whichever would otherwise wait for it.
+    """
+    parent, has_come = os.getppid(), False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal has_come
+        if has_come or os.getppid() != parent:
+            os._exit(0)
+        has_come = True
+
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handle)

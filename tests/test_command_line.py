@@ -1,0 +1,235 @@
+"""How all commands end: one line and a status for what a user can cure, whatever the streams are."""
+
+import ast
+import errno
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import command_line
+from command_line import describe, interrupting_signals, names_file
+from tests.conftest import ROOT
+
+# Each command with a line that it understands, what it calls first, and whether it can be continued.
+COMMANDS = {
+    "train": ([], "run", True),
+    "predict": (["photo.jpg"], "find_pictures", False),
+    "reproduce": (["base2new"], "output_folder", True),
+    "datasets.prepare": (["dtd"], "run", True),
+    "demo.make_data": (["--root", "data"], "make", True),
+}
+COMMANDS |= {name: (["."], "find_places", False) for name in ("parse_test_res", "plot_results")}
+
+
+def full() -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/some/file")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_ends_with_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, first, again = COMMANDS[name]
+    module = importlib.import_module(name)
+    for error, status, said in (
+        (full(), 2, "error: [Errno 28] No space left on device: '/some/file': make room, or write elsewhere"),
+        (MemoryError(), 2, "error: out of memory (MemoryError): "),
+        (RecursionError("too deep"), 2, "error: too deep: is a file nested thousands of levels deep?"),
+        (ValueError("wrong\nvalue"), 2, "error: wrong value (HEBA_TRACEBACK=1 shows where)"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command" if again else "interrupted"),
+    ):
+        monkeypatch.setattr(module, first, lambda *_, error=error, **__: throw(error))
+        assert module.main(arguments) == status
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(said)
+    monkeypatch.setattr(module, first, lambda *_, **__: throw(RuntimeError("a fault of the program")))
+    with pytest.raises(RuntimeError):
+        module.main(arguments)
+    monkeypatch.setattr(module, first, lambda *_, **__: throw(ValueError("wrong")))
+    monkeypatch.setenv("HEBA_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="wrong"):
+        module.main(arguments)
+
+
+def throw(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_answers_an_interrupt_while_it_is_imported(name: str) -> None:
+    """What stands before the import of command_line takes no time."""
+    path = ROOT / f"{name.replace('.', '/')}.py"
+    before, programs = [], []
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
+            programs.append(ast.unparse(node.body))
+        elif isinstance(node, ast.Import | ast.ImportFrom) and not programs:
+            before.append(ast.unparse(node))
+    assert programs == [ast.unparse(ast.parse(f"import command_line\ncommand_line.run('{name}')").body)]
+    assert set(before) <= {"import sys", "from pathlib import Path"}
+
+
+def python(code: str, shell: str = '"$@"', **environment: str) -> subprocess.CompletedProcess:
+    """Runs code in a process whose streams are as the shell's redirections say."""
+    command = ["sh", "-c", f"exec {shell}", "sh", sys.executable, "-c", code]
+    env = os.environ | environment
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+def program(body: str) -> str:
+    """A program with a command of its own, run as the others are."""
+    return (
+        "import sys, types, command_line\n"
+        f"@command_line.one_line_errors()\ndef main(argv):\n    {body}\n    return 0\n"
+        "sys.modules['mine'] = types.SimpleNamespace(main=main)\ncommand_line.run('mine')"
+    )
+
+
+def test_an_interrupt_of_the_imports_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = python("import command_line; command_line.run('slow')", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+def test_closed_streams_swallow_what_is_written() -> None:
+    body = "print('a'); print('b', file=sys.stderr); sys.stdout.flush()"
+    for shell in ('"$@" >&-', '"$@" 2>&-', '"$@" >&- 2>&-'):
+        done = python(program(body), shell)
+        assert (done.returncode, done.stderr.strip("b\n")) == (0, "")
+    assert python(program("raise ValueError('wrong')"), '"$@" >&- 2>&-').returncode == 2
+
+
+def test_a_full_disk_under_the_output_is_one_line_and_a_reader_that_left_is_none() -> None:
+    for size in (10, 100_000):  # one that fits into the buffer fails when it is flushed
+        done = python(program(f"print('a' * {size})"), '"$@" >/dev/full')
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert "No space left on device: 'the standard output': make room, or write elsewhere" in line
+        piped = python(
+            program(f"import time; time.sleep(0.2); print('a' * {size})"), 'sh -c \'"$@" | true\' sh "$@"'
+        )
+        assert piped.stderr == ""
+    assert python(program("raise ValueError('wrong')"), '"$@" 2>/dev/full').returncode == 2
+
+
+def test_what_an_encoding_lacks_is_escaped() -> None:
+    done = python(program("print('Größe'); raise ValueError('Größe')"), PYTHONIOENCODING="ascii")
+    assert done.returncode == 2
+    assert done.stdout == "Gr\\xf6\\xdfe\n"
+    assert done.stderr.startswith("error: Gr\\xf6\\xdfe")
+
+
+CUDA = """CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which
+1 is free. If reserved but unallocated memory is large set PYTORCH_ALLOC_CONF=x"""
+WORKER = """Caught RuntimeError in DataLoader worker process 0.
+Original Traceback (most recent call last):
+  File "x.py", line 1, in y
+RuntimeError: [enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you"""
+
+
+def test_all_ways_to_run_out_of_memory_say_what_to_lower() -> None:
+    errors = [
+        RuntimeError(CUDA),
+        RuntimeError(WORKER),
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate"),
+    ]
+    errors.append(RuntimeError("DataLoader worker (pid(s) 7) is killed by signal: Killed. "))
+    for ask in (lambda: torch.empty(2**60, dtype=torch.uint8), lambda: np.empty(2**60, dtype=np.uint8)):
+        with pytest.raises((RuntimeError, MemoryError)) as caught:
+            ask()
+        errors.append(caught.value)
+    for error in errors:
+        line = describe(error, "lower X")
+        assert line.startswith("out of memory (")
+        assert line.endswith("): lower X")
+        assert len(line) < 220
+    assert describe(RuntimeError(CUDA), "lower X") == "out of memory (CUDA out of memory): lower X"
+    assert describe(RuntimeError("size mismatch")) == ""
+
+
+def test_the_error_of_a_write_gets_the_name_that_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space.*'here'"), names_file("here"):
+        raise OSError(errno.ENOSPC, "No space")
+    with pytest.raises(OSError, match="No space.*'/some/file'"), names_file("here"):
+        raise full()
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)), names_file("here"):
+        (tmp_path / "missing").read_text()
+
+
+def test_stop_signals_interrupt_unless_they_are_ignored() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        with pytest.raises(KeyboardInterrupt, match=signal.Signals(number).name), interrupting_signals():
+            os.kill(os.getpid(), number)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupting_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before[signal.SIGHUP])
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_without_a_second_signal_of_the_platform_and_outside_the_main_thread_nothing_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command_line, "STOP_SIGNALS", [signal.SIGTERM])  # Windows
+    before = signal.getsignal(signal.SIGHUP)
+    with interrupting_signals():
+        assert signal.getsignal(signal.SIGHUP) == before
+    heard: list[object] = []
+
+    def elsewhere() -> None:
+        with interrupting_signals():
+            heard.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert heard == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_files_nested_too_deep_are_named(tmp_path: Path) -> None:
+    """By each reader of a JSON file that a user may have written."""
+    from clip.weights import _quick_gelu_in_metadata
+    from datasets import image_folder, storage
+    from datasets.base import read_split
+    from datasets.preparation import check
+    from runner.state import saved_weights
+    from trainers.common.record import read_record
+
+    deep = "[" * 100_000
+    for name in ("results.json", "classnames.json", "split.json"):
+        (tmp_path / name).write_text(deep)
+    for read, name in (
+        (lambda: read_record(str(tmp_path)), "results.json"),
+        (lambda: image_folder.read_names(tmp_path, {"a"}), "classnames.json"),
+        (lambda: storage.load(tmp_path / "split.json"), "split.json"),
+        (lambda: read_split(tmp_path / "split.json", tmp_path), "split.json"),
+        (lambda: check.read_split(tmp_path / "split.json"), "split.json"),
+        (lambda: _quick_gelu_in_metadata({"quick_gelu": deep}, tmp_path / "clip.pt"), "clip.pt"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            read()
+    assert saved_weights(tmp_path) is None
+
+
+def test_an_interrupted_run_ends_the_script_that_would_go_on_with_others(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\ncase "$1" in *train.py) echo run >&2; exit 130;; esac\n')
+    python.chmod(0o755)
+    for script in ("heba/ablate.sh", "zsclip/base2new.sh", "heba/base2new_train.sh"):
+        command = ["bash", str(ROOT / "scripts" / script), "caltech101", "1"]
+        done = subprocess.run(
+            command, env=os.environ | {"PYTHON": str(python)}, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (130, "run\n")

@@ -102,7 +102,7 @@ def test_a_training_tells_its_epoch_loss_and_time(tmp_path: Path, written_run: P
         task.log.write_text(f"\n$ a command\n{text}")
         found[name] = str(progress(task))
     assert found["starts"] == ""
-    assert re.fullmatch(r"epoch 3/3, loss \d\.\d{4}, 0:00:00 left", found["trains"])
+    assert re.fullmatch(r"epoch 3/3, loss \d\.\d{4}, 0:00:\d\d left", found["trains"])
     assert found["evaluates"] == "evaluates"
     # the end of a training names the adapter and the command that predicts with it
     assert evaluation.splitlines()[-2:] == [

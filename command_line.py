@@ -1,7 +1,6 @@
 """How every command starts and ends: usable streams, one line for an error, an exit status, no traceback.
 
-Imports the standard library alone, as `reporting.text` does, so that Ctrl-C is answered while torch is still
-being imported.
+Imports nothing that takes time, so that Ctrl-C is answered while torch is still being imported.
 """
 
 import contextlib
@@ -43,11 +42,11 @@ class Output:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        with names_file(STDOUT):
+        with names_file(STDOUT, (*FULL, errno.EPIPE, errno.EIO)):
             return self.stream.write(text)
 
     def flush(self) -> None:
-        with names_file(STDOUT):
+        with names_file(STDOUT, (*FULL, errno.EPIPE, errno.EIO)):
             self.stream.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -160,26 +159,31 @@ def first_sentence(error: Exception) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error; of a loader worker's error, whose message is a traceback, the last line."""
+    """The message of an error without control characters; of a loader worker's traceback the last line."""
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if "Original Traceback" in message:
         message = message.strip().splitlines()[-1].split(": ", 1)[-1]
-    return " ".join(message.split())
+    return visible(" ".join(message.split()))
 
 
 def fail(message: str) -> int:
     """Says what is wrong; returns the exit status."""
-    say(f"error: {message}")
+    say(f"error: {visible(message)}")
     return USAGE_ERROR
 
 
 @contextlib.contextmanager
-def names_file(path: str) -> Iterator[None]:
-    """Gives an error of a write what was written to; the system names it only where a file is opened."""
+def names_file(path: str, errors: Sequence[int] = FULL) -> Iterator[None]:
+    """Gives an error of a write what was written to; the system names it only where a file is opened.
+
+    Args:
+        path: what is written to in the block.
+        errors: errno values that only such a write can have.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno in (*FULL, errno.EPIPE, errno.EIO) and error.filename is None:
+        if error.errno in errors and error.filename is None:
             error.filename = path
         raise
 

@@ -24,9 +24,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-from command_line import one_line_errors
+from command_line import fail, one_line_errors
 from reporting import compare, family, machine, published, render
-from reporting.command import fail, print_lines
+from reporting.command import print_lines
 from reporting.layout import find_places
 from reporting.tables import Table, make_tables, overviews
 from reporting.text import visible
@@ -69,10 +69,7 @@ def main(argv: list[str] | None = None) -> int:
             return fail(f"--format {args.format} is for tables; give a folder above those of the seeds")
         show = family.show_experiments if args.multi_exp else family.show_experiment
         options = (args.keyword, args.test_log, args.ci95, print_lines)
-        try:
-            found = [show(directory, *options) for directory in args.directory]
-        except OSError as error:
-            return fail(f"cannot read {error.filename} ({error.strerror})")
+        found = [show(directory, *options) for directory in args.directory]
         has_result = any(mean is not None for mean in found)
     else:
         tables = make_tables(places, args.keyword, args.ci95)

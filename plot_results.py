@@ -19,9 +19,9 @@ if __name__ == "__main__":  # before the other imports: Ctrl-C ends these with a
 import argparse
 from pathlib import Path
 
-from command_line import one_line_errors
+from command_line import fail, one_line_errors
 from reporting import compare, published
-from reporting.command import fail, print_lines
+from reporting.command import print_lines
 from reporting.layout import find_places
 from reporting.page import make_page
 from reporting.tables import make_tables, overviews

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
     cfg = setup_cfg(args)
     check_named(cfg)
     folder = Path(cfg.OUTPUT_DIR)
-    with names_file(cfg.OUTPUT_DIR), alone_in(folder), saved_traceback(folder, (Exception,)):
+    with names_file(cfg.OUTPUT_DIR), alone_in(folder), saved_traceback(folder):
         if args.load_epoch == "last":
             args.load_epoch = last_epoch(args.model_dir)
         notes = settle_precision(cfg, args)
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
             return
         phases = Phases()
         with phases.phase("build"):
-            trainer = build(cfg, args, notes)
+            trainer = build(cfg, args, notes, loaded)
         if args.no_train:
             return
         trainer.test = phases.of("test", trainer.test)
@@ -137,7 +137,7 @@ def say_how_to_predict(folder: Path) -> None:
         print(f"Predict with it: python predict.py <pictures> --model-dir {shlex.quote(str(folder))}")
 
 
-def build(cfg: Any, args: argparse.Namespace, notes: list[tuple[int, str]]) -> Any:
+def build(cfg: Any, args: argparse.Namespace, notes: list[tuple[int, str]], loaded: dict[str, str]) -> Any:
     """Seeds, opens the log, writes ``notes`` to it, builds the trainer, and loads the weights to evaluate."""
     from dassl.engine import build_trainer
     from dassl.utils import collect_env_info, set_random_seed, setup_logger
@@ -161,7 +161,7 @@ def build(cfg: Any, args: argparse.Namespace, notes: list[tuple[int, str]]) -> A
             raise ValueError("--eval-only needs --model-dir: there are no trained weights to evaluate")
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         if args.model_dir:
-            check_loaded(args, trainer)
+            check_loaded(args, trainer, loaded)
     return trainer
 
 

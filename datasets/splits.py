@@ -1,6 +1,7 @@
 """What a split may hold: entries of path, label and class name, classes numbered from 0; no torch here."""
 
 import logging
+import posixpath
 import re
 import reprlib
 from collections.abc import Iterable, Mapping
@@ -121,12 +122,12 @@ def check_repeated(split: Mapping[str, Iterable[Entry]], source: str, remedy: st
     labels: dict[str, int] = {}
     for part in PARTS:
         for number, (path, label, _) in enumerate(split[part]):
-            if labels.setdefault(path, label) != label:
+            if labels.setdefault(posixpath.normpath(path), label) != label:
                 raise ValueError(
                     f'{source}: {part}[{number}] gives "{path}" label {label}, an entry before it label '
-                    f"{labels[path]}; an image has one label: {remedy}"
+                    f"{labels[posixpath.normpath(path)]}; an image has one label: {remedy}"
                 )
-    train, test = ({path for path, _, _ in split[part]} for part in ("train", "test"))
+    train, test = ({posixpath.normpath(path) for path, _, _ in split[part]} for part in ("train", "test"))
     if both := train & test:
         logger.warning(
             '%s: %d of %d test images are training images too, e.g. "%s": accuracies will be too high',

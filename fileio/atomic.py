@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-FULL = (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # None: torch does not tell
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 TEMPORARY = re.compile(r"\.(?P<target>.+)\.\d+-[0-9a-f]{12}\.tmp")  # name of an unfinished file
 
 
@@ -52,9 +52,12 @@ def atomic_write(path: str | Path, *, replace: bool = True, sync: bool = True) -
         torchs = "unexpected pos" in reason or "PytorchStreamWriter failed writing" in reason
         if not torchs and not isinstance(error, OSError):
             raise
-        if getattr(error, "errno", None) in FULL:
+        number = getattr(error, "errno", None)
+        if torchs or number in FULL:  # torch does not tell the cause
             reason = f"disk full? ({reason})"
-        raise OSError(f'cannot write "{path}": {reason}') from error
+        failure = OSError(f'cannot write "{path}": {reason}')
+        failure.errno = number
+        raise failure from error
     finally:
         with contextlib.suppress(OSError):
             os.remove(temporary)

@@ -1,10 +1,14 @@
 """What the tests share: a tiny random CLIP, and the folder of real data and golden numbers, if any."""
 
+import contextlib
+import io
 import json
 import logging
 import os
 import signal
+import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,9 +18,38 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure() -> None:
-    """Lets the programs under test be interrupted where the tests themselves run in the background."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Lets the programs under test be interrupted where the tests themselves run in the background.
+
+    A process inherits what its parent ignores, but not its parent's handlers: what the tests start is
+    interrupted as usual, while the tests themselves go on ignoring these signals.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _stay)
+
+
+def _stay(number: int, frame: object) -> None:
+    """Handles a signal by doing nothing."""
+
+
+def run_main(main: Callable[[list[str]], int], arguments: Sequence[object]) -> subprocess.CompletedProcess:
+    """Runs a command line in this process, which saves the seconds that another one needs to import torch.
+
+    Args:
+        main: of train.py, predict.py …
+        arguments: what follows the program's name.
+
+    Returns:
+        What ``subprocess.run`` returns for a process of its own.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as left:  # argparse
+            status = left.code
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.test_reproduce_jobs import script_calls
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, blocks: list[tuple[str, str]
         "clip",
         "dassl",
         "datasets",
+        "fileio",
         "trainers",
         "configs",
         "scripts",
@@ -83,17 +85,21 @@ def test_a_method_added_by_the_steps_runs_beside_the_others(
 
 
 def test_a_method_added_by_the_steps_is_trained_and_evaluated_by_its_scripts(
-    house: Path, toy_data: Path, tiny_clip_path: Path
+    house: Path, toy_data: Path, tiny_clip_path: Path, tmp_path: Path
 ) -> None:
+    """Both in one process, which imports torch once."""
     flags = [
         *("MODEL.BACKBONE.NAME", str(tiny_clip_path), "MODEL.BACKBONE.QUICK_GELU", "True"),
         *("DATALOADER.NUM_WORKERS", "0", "OPTIM.MAX_EPOCH", "2", "TRAINER.Rescale.PREC", "fp32"),
     ]
     places = {"DATA": str(toy_data), "OUTPUT": str(house / "output"), "SHOTS": "2"}
-    for part in ("train", "test"):
-        script = f"scripts/rescale/base2new_{part}.sh"
-        done = run(house, "bash", script, "caltech101", "1", "--", *flags, **places)
-        assert done.returncode == 0, done.stderr
+    arguments = ("caltech101", "1", "--", *flags)
+    (train,), (test,) = (
+        script_calls(tmp_path, f"rescale/base2new_{part}.sh", *arguments, root=house, **places)
+        for part in ("train", "test")
+    )
+    done = run(house, sys.executable, "train.py", *train, "--then", *test)
+    assert done.returncode == 0, done.stderr
     for half, classes in (("train_base", "base"), ("test_new", "new")):
         folder = house / f"output/base2new/{half}/caltech101/shots_2/Rescale/base2new/seed1"
         record = json.loads((folder / "results.json").read_text())

@@ -1,7 +1,6 @@
 """The plain side of the benchmarks computes what the published code does; the scripts run and count right."""
 
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,13 +9,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from benchmarks import common
+from benchmarks import common, step
 from benchmarks.flops import SIZES
 from benchmarks.loader import make_images, training_loader
 from benchmarks.reference import PublishedHeBA
 from benchmarks.sides import Work, make
 from benchmarks.table1 import Rates, evaluation, protocols, read_datasets, training
-from tests.conftest import ROOT
 from tests.goldens import tiny_clip_weights
 from tests.test_heba_goldens import close, fill, same_gradient
 
@@ -117,20 +115,14 @@ def test_operations_of_a_vit_b16_are_near_what_is_known() -> None:
     assert image.adapters([197]) == pytest.approx(2 * 196 * 60.3e6 * 11.06 / 12, rel=0.01)
 
 
-def test_a_script_prints_a_row_for_each_side() -> None:
-    command = [
-        sys.executable,
-        "benchmarks/step.py",
-        "--backbone",
-        "tiny",
-        "--device",
-        "cpu",
-        "--prompts",
-        "6",
-    ]
+def test_a_script_prints_a_row_for_each_side(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["step.py", "--backbone", "tiny", "--device", "cpu", "--prompts", "6"]
     command += ["--rounds", "1", "--warm-up", "0", "--sides", "published", "fp32"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    monkeypatch.setattr(sys, "argv", command)
+    step.main()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert [line.split("|")[2].strip() for line in lines] == ["side", "-" * 11, "published", "fp32"]
     assert lines[2].count("1.00x") == 2
 

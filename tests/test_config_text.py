@@ -65,6 +65,12 @@ def test_quotes_around_a_text_are_taken_off(cfg: CfgNode, typed: str) -> None:
     assert cfg.DATASET.TEMPLATE == "{}"
 
 
+@pytest.mark.parametrize("typed", ["'{}' 'b'", "'a' # it", '"', "it's {}"])
+def test_quotes_that_belong_to_a_text_stay(cfg: CfgNode, typed: str) -> None:
+    merge_pairs(cfg, ["DATASET.TEMPLATE", typed])
+    assert typed == cfg.DATASET.TEMPLATE
+
+
 @pytest.mark.parametrize(
     ("flag", "key"),
     [

@@ -147,7 +147,7 @@ def test_what_is_no_checkpoint_is_told_without_torchs_advice_to_run_it(tmp_path:
     [
         (lambda w: w.int(), "1 of another kind: weight torch.int32 instead of torch.float32"),
         (lambda w: w.to(torch.complex64), "1 of another kind: weight torch.complex64 instead of"),
-        (lambda w: w * float("nan"), "1 with NaN: weight"),
+        (lambda w: w * float("nan"), "1 with NaN or infinity: weight"),
     ],
 )
 def test_weights_that_are_no_numbers_are_refused(change: Callable, said: str) -> None:

@@ -227,7 +227,7 @@ def test_environment_report_ends_with_pillow(monkeypatch: pytest.MonkeyPatch) ->
     import torch.utils.collect_env
 
     monkeypatch.setattr(torch.utils.collect_env, "get_pretty_env_info", lambda: "PyTorch version: 2")
-    assert re.fullmatch(r"PyTorch version: 2\n        Pillow \([\d.]+\)", collect_env_info())
+    assert re.fullmatch(r"PyTorch version: 2\n        Pillow \([\d.]+\)", collect_env_info.__wrapped__())
 
 
 def test_every_call_gives_a_fresh_configuration() -> None:

@@ -5,16 +5,19 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import command_line
 import train
 from dassl.data import DataManager
 from dassl.data.datasets import build_dataset
 from datasets.preparation.check import split_problem
 from datasets.preparation.sources import find_source, load_sources
 from datasets.splits import check_split
+from fileio.pictures import depth_fault
 from tests.conftest import ROOT
 from tests.test_datasets import SPLITS, config
 
@@ -100,6 +103,10 @@ WRONG = {
     "Windows share": (with_entry(["\\\\server\\x.png", 0, "ant"]), r"train\[1\] .*absolute or leads through"),
     "two labels of a path": (
         with_entry(["bee/train_0.png", 0, "ant"]),
+        r'train\[3\] gives "bee/train_0.png" label 1, an entry before it label 0; an image has one label',
+    ),
+    "two labels of a path written in two ways": (
+        with_entry(["./bee/train_0.png", 0, "ant"]),
         r'train\[3\] gives "bee/train_0.png" label 1, an entry before it label 0; an image has one label',
     ),
     "one class": ({part: items[:2] for part, items in tidy().items()}, 'all images are of one class, "ant"'),
@@ -258,11 +265,28 @@ def test_deep_grey_pictures_of_a_split_file_are_refused_when_they_are_read(tmp_p
     cfg = config(root, "EuroSAT", shots=-1)
     for workers in (0, 1):
         cfg.DATALOADER.NUM_WORKERS, cfg.INPUT.SIZE = workers, (8, 8)
-        with pytest.raises(OSError, match="up to 40000 do not fit 0 to 255; save it with 8 bits") as error:
+        with pytest.raises(OSError, match="to 40000 do not fit 0 to 255; save it with 8 bits") as error:
             list(DataManager(cfg).test_loader)
-        assert str(deep) in train.one_line(error.value)
+        assert str(deep) in command_line.one_line(error.value)
     Image.new("I;16", (40, 36), 200).save(deep)
     assert torch.isfinite(DataManager(cfg).test_loader.dataset[5]["img"]).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "said"),
+    [
+        ("F", [[-500.0, 200.0]], "grey values from -500 to 200 do not fit 0 to 255"),
+        ("F", [[float("nan"), 20.0]], "do not fit 0 to 255"),
+        ("F", [[0.0, 1.0]], "grey values from 0 to 1 would all become black"),
+        ("F", [[0.0, 200.0]], ""),
+        ("L", [[0, 255]], ""),
+    ],
+)
+def test_values_that_do_not_fit_8_bits_are_found(mode: str, values: list, said: str) -> None:
+    kind = np.float32 if mode == "F" else np.uint8
+    fault = depth_fault(Image.fromarray(np.array(values, dtype=kind)))
+    assert fault.startswith(said) if said.startswith("grey") else said in fault
+    assert bool(fault) == bool(said)
 
 
 def test_an_empty_class_folder_of_a_test_set_is_refused(tmp_path: Path) -> None:

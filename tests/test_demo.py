@@ -1,5 +1,6 @@
 """The demo's world, its pictures and data sets, and the pretraining that its recipe describes."""
 
+import contextlib
 import json
 import random
 from dataclasses import replace
@@ -277,11 +278,13 @@ def test_pretraining_refuses_sizes_that_cannot_be(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_loss_falls_within_a_few_steps() -> None:
+def test_the_loss_falls_within_a_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Learning works: after some steps pictures and captions of the pool fit better than at the start."""
+    # In float32: most CPUs only emulate bfloat16.
+    monkeypatch.setattr(torch, "autocast", lambda *_: contextlib.nullcontext())
     losses = []
-    for steps in (1, 25):
-        recipe = replace(pretrain.Recipe(), steps=steps, batch=32, pool=64, warmup=5)
+    for steps in (1, 12):
+        recipe = replace(pretrain.Recipe(), steps=steps, batch=16, pool=32, warmup=3)
         model, rng = pretrain.pretrain(recipe), random.Random(0)
         pictures = pretrain.pool_of_pictures(recipe)[:32]
         images = pretrain.draw_all(pictures, np.random.default_rng([recipe.seed, 1]))

@@ -1,9 +1,7 @@
 """The demo end to end, cut down: a short training on few pictures beats its zero-shot CLIP clearly."""
 
 import json
-import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +11,13 @@ from PIL import Image
 from torch.nn import functional as F
 
 import clip
+import train
 from demo import make_data, world
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_main
+from tests.test_reproduce_jobs import script_calls
 
 TEST_IMAGES = 15  # a class: 300 a half, one standard error is about 3 points
-SHORT = ("OPTIM.MAX_EPOCH", "3")
+SHORT = ("OPTIM.MAX_EPOCH", "3", "TRAINER.HeBA.PREC", "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +48,10 @@ def zero_shot(root: Path) -> dict[str, float]:
 
 
 def run(script: str, root: Path, *arguments: str) -> None:
-    places = {
-        "DATA": str(root),
-        "OUTPUT": str(root / "output"),
-        "PYTHON": sys.executable,
-        "OMP_NUM_THREADS": "1",
-    }
-    command = ["bash", str(ROOT / "scripts" / script), "demo", *arguments]
-    done = subprocess.run(command, env=os.environ | places, capture_output=True, text=True)
+    """Makes the call of train.py that a script makes."""
+    places = {"DATA": str(root), "OUTPUT": str(root / "output")}
+    (call,) = script_calls(root, script, "demo", *arguments, **places)
+    done = run_main(train.main, call)
     assert done.returncode == 0, done.stderr
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import train
 from clip.model import CLIP, build_model
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_main
 from tests.goldens import tiny_clip_weights
 from tests.test_heba import options
 from tests.test_heba_goldens import close, fill
@@ -34,9 +34,7 @@ from trainers.heba import AdapterLearner, HeBA
 
 
 def run(arguments: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments], capture_output=True, text=True
-    )
+    done = run_main(train.main, arguments)
     assert done.returncode == 0, done.stderr
 
 
@@ -111,6 +109,7 @@ def test_the_last_epoch_is_exported_unless_the_best_is_asked_for(
     toy_data: Path, toy_flags: list[str], tmp_path: Path
 ) -> None:
     opts = [*toy_flags, "OPTIM.MAX_EPOCH", "1", "TEST.NO_TEST", "True", "TRAINER.HeBA.PREC", "bf16"]
+    opts += ["DATASET.NUM_SHOTS", "1", "DATALOADER.TRAIN_X.BATCH_SIZE", "6"]  # one step
     run(command(toy_data, tmp_path, opts))
     model, adapter = load_adapter(exported(tmp_path))
     last = torch.load(tmp_path / "adapter_learner" / "model.pth.tar-1", weights_only=True)["state_dict"]

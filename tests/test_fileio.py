@@ -1,5 +1,6 @@
 """Files are whole or absent, a lock ends with its process, and nobody's files are deleted."""
 
+import errno
 import hashlib
 import logging
 import os
@@ -58,6 +59,19 @@ def test_a_missing_folder_is_not_called_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r'^cannot write ".*gone/a": .*No such file') as refused:
         write_text(tmp_path / "gone" / "a", "x")
     assert "disk full" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(OSError(errno.ENOSPC, "No space left on device"), "disk full?"), (OSError("a reader says no"), "")],
+)
+def test_a_full_disk_keeps_its_number_and_nothing_else_is_called_one(
+    tmp_path: Path, error: OSError, said: str
+) -> None:
+    with pytest.raises(OSError, match="cannot write") as refused, atomic_write(tmp_path / "a"):
+        raise error
+    assert refused.value.errno == error.errno
+    assert ("disk full" in str(refused.value)) == bool(said)
 
 
 def test_a_file_that_is_not_to_be_replaced_stays(tmp_path: Path) -> None:

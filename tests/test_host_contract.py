@@ -112,7 +112,7 @@ class OldWay(TrainerX):
 CONFIG = """
 DATALOADER:
   TRAIN_X:
-    BATCH_SIZE: 4
+    BATCH_SIZE: 2
   TEST:
     BATCH_SIZE: 100
   NUM_WORKERS: 0
@@ -138,62 +138,96 @@ TRAINER:
 """
 
 
+# Makes runs one after another and prints the status, stdout and stderr of each.
+DRIVER = """
+import contextlib, io, json, sys
+import train
+
+said = []
+for arguments in json.load(open(sys.argv[1])):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = train.main(arguments)
+    said.append([status, out.getvalue(), err.getvalue()])
+print(json.dumps(said))
+"""
+PRECISIONS = ("fp16", "fp32")
+
+
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository into which somebody dropped a trainer file."""
+    """A copy of the repository into which somebody dropped two trainer files, one of them broken."""
     house = tmp_path_factory.mktemp("house")
     for room in ("clip", "dassl", "datasets", "fileio", "trainers", "configs"):
         shutil.copytree(ROOT / room, house / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "train.py", house)
     (house / "trainers" / "oldway.py").write_text(TRAINER)
+    (house / "trainers" / "broken.py").write_text("import no_such_package\n")
     (house / "coop.yaml").write_text(CONFIG)
+    (house / "driver.py").write_text(DRIVER)
     return house
 
 
-@pytest.mark.parametrize("precision", ["fp16", "fp32"])
-def test_an_old_style_trainer_runs_unmodified(
-    house: Path, toy_data: Path, tiny_clip_path: Path, tmp_path: Path, precision: str
-) -> None:
-    output = tmp_path / "out"
-    arguments = [
-        *("--root", str(toy_data), "--seed", "1", "--trainer", "OldWay", "--output-dir", str(output)),
-        *("--dataset-config-file", "configs/datasets/caltech101.yaml", "--config-file", "coop.yaml"),
-    ]
-    opts = ["DATASET.NUM_SHOTS", "4", "MODEL.BACKBONE.NAME", str(tiny_clip_path)]
-    opts += ["TRAINER.COOP.PREC", precision]
+@pytest.fixture(scope="module")
+def runs(house: Path, toy_data: Path, tiny_clip_path: Path) -> dict[str, tuple[int, str, str]]:
+    """Status, stdout and stderr of all runs, one after another in one process."""
+    common = ["--root", str(toy_data), "--seed", "1", "--trainer", "OldWay"]
+    common += ["--dataset-config-file", "configs/datasets/caltech101.yaml", "--config-file", "coop.yaml"]
+    opts = ["DATASET.NUM_SHOTS", "4", "DATASET.SUBSAMPLE_CLASSES", "base"]
+    opts += ["MODEL.BACKBONE.NAME", str(tiny_clip_path), "TRAINER.COOP.PREC"]
+    calls = {}
+    for precision in PRECISIONS:
+        calls[f"{precision} trained"] = [*common, "--output-dir", precision, *opts, precision]
+        calls[f"{precision} in another"] = [*common, "--output-dir", precision, *opts, "amp"]
+        flags = ["--output-dir", f"{precision} again", "--eval-only", "--model-dir", precision]
+        calls[f"{precision} evaluated"] = [*common, *flags, "--load-epoch", "3", *opts, precision]
+    (house / "runs.json").write_text(json.dumps([*calls.values()]))
     done = subprocess.run(
-        [sys.executable, "train.py", *arguments, *opts], cwd=house, capture_output=True, text=True
+        [sys.executable, "driver.py", "runs.json"], cwd=house, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    record = json.loads((output / "results.json").read_text())
+    return dict(zip(calls, map(tuple, json.loads(done.stdout)), strict=True))
+
+
+def record_of(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_old_style_trainer_runs_unmodified(
+    house: Path, runs: dict[str, tuple[int, str, str]], precision: str
+) -> None:
+    status, out, err = runs[f"{precision} trained"]
+    assert status == 0, err
+    record = record_of(house / precision)
     assert record["trainer"] == "OldWay"
-    assert record["total"] == 18
-    rates = re.findall(r"epoch \[\d/3\] batch \[5/6\] .* lr (\S+) eta", done.stdout)
+    assert record["total"] == 9
+    rates = re.findall(r"epoch \[\d/3\] batch \[5/6\] .* lr (\S+) eta", out)
     assert rates == ["1.0000e-05", "2.0000e-03", "1.5000e-03"]
-    assert re.search(r"acc \d+\.\d{4} \(\d+\.\d{4}\)", done.stdout)
-    other = [*opts[:-1], "amp"]  # its options stand under another name than its own, and count all the same
-    refused = subprocess.run(
-        [sys.executable, "train.py", *arguments, *other], cwd=house, capture_output=True, text=True
-    )
-    assert refused.returncode == 2
-    assert f"TRAINER.COOP.PREC '{precision}' != 'amp'" in refused.stderr
-    flags = ["--eval-only", "--model-dir", str(output), "--load-epoch", "3"]
-    arguments[arguments.index(str(output))] = str(tmp_path / "again")
-    again = subprocess.run(
-        [sys.executable, "train.py", *arguments, *flags, *opts], cwd=house, capture_output=True, text=True
-    )
-    assert again.returncode == 0, again.stderr
-    assert json.loads((tmp_path / "again" / "results.json").read_text())["accuracy"] == record["accuracy"]
+    assert re.search(r"acc \d+\.\d{4} \(\d+\.\d{4}\)", out)
 
 
-def test_a_file_that_does_not_import_is_named_and_stops_nobody(house: Path) -> None:
-    broken = house / "trainers" / "broken.py"
-    broken.write_text("import no_such_package\n")
-    code = (
-        "from trainers.common.config import extend_cfg; "
-        "from dassl.config import get_cfg_default; extend_cfg(get_cfg_default())"
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_its_options_count_though_they_stand_under_another_name(
+    runs: dict[str, tuple[int, str, str]], precision: str
+) -> None:
+    status, _, err = runs[f"{precision} in another"]
+    assert status == 2
+    assert f"TRAINER.COOP.PREC '{precision}' != 'amp'" in err
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_its_checkpoint_is_evaluated(
+    house: Path, runs: dict[str, tuple[int, str, str]], precision: str
+) -> None:
+    status, _, err = runs[f"{precision} evaluated"]
+    assert status == 0, err
+    assert record_of(house / f"{precision} again")["accuracy"] == record_of(house / precision)["accuracy"]
+
+
+def test_a_file_that_does_not_import_is_named_and_stops_nobody(
+    runs: dict[str, tuple[int, str, str]],
+) -> None:
+    assert (
+        "trainers/broken.py is left out, it does not import: ModuleNotFoundError" in runs["fp16 trained"][2]
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=house, capture_output=True, text=True)
-    broken.unlink()
-    assert done.returncode == 0, done.stderr
-    assert "trainers/broken.py is left out, it does not import: ModuleNotFoundError" in done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import command_line
 import train
 from runner.jobs import Run
 from runner.state import run_is_finished
@@ -162,7 +163,8 @@ def test_training_is_not_continued_with_other_prompts_or_pictures(
     output = tmp_path / "cut"
     with monkeypatch.context() as patched:
         patched.setattr(HeBA, at, save_and_stop)
-        assert train.main(training(data, output, toy_flags)) == train.INTERRUPTED
+        arguments = training(data, output, toy_flags, "TRAIN.RESUME_SECONDS", "0")
+        assert train.main(arguments) == command_line.INTERRUPTED
     if left == "checkpoint":
         (output / "resume.pth.tar").unlink(missing_ok=True)
     change(data)
@@ -184,6 +186,34 @@ def test_a_model_is_evaluated_with_the_prompts_of_its_training_unless_others_are
     assert train.main(again) == 2
     said = capsys.readouterr().err
     assert f'"{output}" was trained with other prompts of 1 classes (crab, …)' in said
-    named = ["TRAINER.HeBA.DESCRIPTIONS", str(data / DESCRIPTIONS)]
-    assert train.main([*again, *named]) == 0
-    assert "used because the command line names them" in caplog.text
+    for number, named in enumerate(
+        (["DESCRIPTIONS", str(data / DESCRIPTIONS)], ["TEXT_CTX_INIT", "an image of"])
+    ):
+        caplog.clear()
+        again[again.index("--output-dir") + 1] = str(tmp_path / f"named{number}")
+        assert train.main([*again, f"TRAINER.HeBA.{named[0]}", named[1]]) == 0
+        assert "used because the command line names them" in caplog.text
+
+
+def test_damaged_prompts_of_an_adapter_are_one_line(
+    toy_data: Path, output: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = output / "adapter_learner" / FILE_NAME
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"classnames":"[', b'"classnames":"{', 1))
+    assert path.read_bytes() != content
+    assert train.main(evaluation(toy_data, tmp_path / "again", output, toy_flags)) == 2
+    assert f'the metadata of "{path}" are damaged' in capsys.readouterr().err
+
+
+def test_the_last_epoch_of_an_unfinished_training_is_not_evaluated(
+    toy_data: Path, output: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its checkpoints lie there, its resume file was not due yet."""
+    (output / "results.json").unlink()
+    folder = output / "adapter_learner"
+    checkpoint = torch.load(folder / "model.pth.tar-2", weights_only=True)
+    torch.save(checkpoint | {"epoch": 1}, folder / "model.pth.tar-1")
+    (folder / "model.pth.tar-2").unlink()
+    assert train.main(evaluation(toy_data, tmp_path / "again", output, toy_flags)) == 2
+    assert f'training in "{output}" ended after epoch 1 of 2' in capsys.readouterr().err

@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+import command_line
 import train
 from predict import Predictor
 from tests.conftest import ROOT
@@ -137,7 +138,7 @@ def test_a_continued_run_keeps_its_precision(
         at = "save_resume" if left == "resume file" else "save_model"
         original = getattr(HeBA, at)
         patched.setattr(HeBA, at, lambda self, *args: (original(self, *args), interrupt(self)))
-        assert run(tmp_path, [*flags, KEY, "bf16"]) == train.INTERRUPTED
+        assert run(tmp_path, [*flags, "TRAIN.RESUME_SECONDS", "0", KEY, "bf16"]) == command_line.INTERRUPTED
     assert (tmp_path / "resume.pth.tar").is_file()
     if left == "checkpoint":
         (tmp_path / "resume.pth.tar").unlink()

@@ -15,12 +15,13 @@ import torch
 from PIL import Image
 
 import predict
+import train
 from command_line import make_streams_usable
 from dassl.data import DataManager
 from predict import Predictor
-from tests.conftest import TOY_CLASSES
+from tests.conftest import TOY_CLASSES, run_main
 from tests.test_datasets_image_folder import turned
-from tests.test_train import command, subprocess_command
+from tests.test_train import command
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, toy_flags:
     """A run of one epoch on all classes."""
     output = tmp_path_factory.mktemp("run")
     arguments = command(toy_data, output, [*toy_flags, "OPTIM.MAX_EPOCH", "1"])
-    done = subprocess.run(subprocess_command(arguments), capture_output=True, text=True)
+    done = run_main(train.main, arguments)
     assert done.returncode == 0, done.stderr
     return output
 
@@ -134,7 +135,7 @@ def test_grey_pictures_that_would_turn_white_are_named(
     assert predict.main(["--model-dir", str(trained), pictures[0], deep, fits]) == 1
     said = capsys.readouterr()
     assert [line.split(": ")[0] for line in said.out.splitlines()] == [pictures[0], fits]
-    assert f'The image "{deep}" cannot be used (grey values up to 60000 do not fit' in said.err
+    assert f'The image "{deep}" cannot be used (grey values from 60000 to 60000 do not fit' in said.err
 
 
 @pytest.mark.parametrize("style", ["text", "json", "csv"])

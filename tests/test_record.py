@@ -15,7 +15,7 @@ import torch
 import train
 from dassl.engine import metrics
 from fileio import file_digest, write_text
-from tests.conftest import ROOT, TOY_CLASSES
+from tests.conftest import ROOT, TOY_CLASSES, run_main
 from trainers.common.config import setup_cfg
 from trainers.common.phases import Phases
 from trainers.common.provenance import backbone_digest, describe_data
@@ -47,10 +47,13 @@ def run(folder: Path, arguments: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, toy_flags: list[str]) -> Path:
-    """Training and the evaluation of the novel classes in one process."""
+    """Training and the evaluation of the novel classes in one process, this one."""
     folder = tmp_path_factory.mktemp("together")
     base, novel = base_and_novel(toy_data, toy_flags)
-    run(folder, [*base, "--then", *novel])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        done = run_main(train.main, [*base, "--then", *novel])
+    assert done.returncode == 0, done.stderr
     return folder
 
 

@@ -434,7 +434,8 @@ def test_an_unreadable_folder_is_named_everywhere(tmp_path, capsys, locked):
     assert (status, out) == (2, "")
     assert err.splitlines()[0] == f"in no table: {folder.parent} cannot be read (Permission denied)"
     status, out, err = parse(capsys, folder.parent)
-    assert (status, err) == (2, f"error: cannot read {folder.parent} (Permission denied)\n")
+    where = " (HEBA_TRACEBACK=1 shows where)"
+    assert (status, err) == (2, f"error: [Errno 13] Permission denied: '{folder.parent}'{where}\n")
 
 
 @pytest.mark.parametrize("name", ["results.json", "log.txt"])

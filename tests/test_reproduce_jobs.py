@@ -25,8 +25,18 @@ def plan(protocol: str, **changes: object) -> Plan:
     return replace(given, **changes)
 
 
-def script_calls(tmp_path: Path, script: str, *arguments: str, **environment: str) -> list[list[str]]:
-    """The calls of train.py that a shell script makes, from a stand-in for Python that writes them down."""
+def script_calls(
+    tmp_path: Path, script: str, *arguments: str, root: Path = ROOT, **environment: str
+) -> list[list[str]]:
+    """The calls of train.py that a shell script makes, from a stand-in for Python that writes them down.
+
+    Args:
+        tmp_path: folder for the stand-in.
+        script: below ``scripts``.
+        arguments: of the script.
+        root: the repository or a copy of it.
+        environment: variables that the script reads.
+    """
     calls = tmp_path / "calls"
     calls.unlink(missing_ok=True)
     python = tmp_path / "python"
@@ -36,7 +46,7 @@ def script_calls(tmp_path: Path, script: str, *arguments: str, **environment: st
     )
     python.chmod(0o755)
     env = os.environ | {"PYTHON": str(python), "DATA": "/data", "OUTPUT": "/out"} | environment
-    subprocess.run(["bash", str(ROOT / "scripts" / script), *arguments], env=env, check=True)
+    subprocess.run(["bash", str(root / "scripts" / script), *arguments], env=env, check=True)
     return [line.split("\0")[:-1] for line in calls.read_text().splitlines()]
 
 

@@ -1,5 +1,10 @@
-"""The family's shell commands, from another working directory, down to the Base / Novel / HM table."""
+"""The family's shell commands, from another working directory, down to the Base / Novel / HM table.
 
+One command starts Python as a user's does. The other scripts' calls of train.py are written down and made in
+this process.
+"""
+
+import importlib
 import json
 import os
 import re
@@ -11,41 +16,54 @@ from pathlib import Path
 import pytest
 import torch
 
+import parse_test_res
 import train
 from clip.model import CLIP
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_main
+from tests.test_reproduce_jobs import script_calls
 from trainers.common.config import setup_cfg
 from trainers.heba import AdapterLearner
 
 
-def bash(script: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+def bash(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     env = os.environ | {"PYTHON": sys.executable} | environment
     return subprocess.run(
-        ["bash", str(ROOT / "scripts" / script), *arguments], cwd=cwd, env=env, capture_output=True, text=True
+        ["bash", str(ROOT / "scripts" / script), *arguments], env=env, capture_output=True, text=True
     )
 
 
-def parse(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "parse_test_res.py"), *arguments], cwd=cwd, capture_output=True, text=True
-    )
+def run_calls(script: str, *arguments: str, **environment: str) -> str:
+    """Makes the script's calls of train.py in this process; returns what they write to stdout."""
+    said = ""
+    for call in script_calls(Path.cwd(), script, *arguments, **environment):
+        done = run_main(train.main, call)
+        assert done.returncode == 0, done.stderr
+        said += done.stdout
+    return said
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory, toy_data: Path) -> Path:
-    """A folder with a space in its name, in which ``my data`` is the data root."""
-    folder = tmp_path_factory.mktemp("some where")
+def parse(*arguments: str) -> subprocess.CompletedProcess:
+    return run_main(parse_test_res.main, arguments)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, toy_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a folder with a space in its name, in which ``my data`` is the data root."""
+    folder = tmp_path / "some where"
+    folder.mkdir()
     (folder / "my data").symlink_to(toy_data)
+    monkeypatch.chdir(folder)
     return folder
 
 
 def test_base2new_chain_ends_in_a_table(workspace: Path, toy_flags: list[str]) -> None:
-    places = {"cwd": workspace, "DATA": "my data", "OUTPUT": "my output"}
+    places = {"DATA": "my data", "OUTPUT": "my output"}
     flags = [*toy_flags, "OPTIM.MAX_EPOCH", "1"]
-    for seed in ("1", "2"):
-        for script in ("base2new_train.sh", "base2new_test.sh"):
-            done = bash(f"heba/{script}", "caltech101", seed, "--", *flags, **places)
-            assert done.returncode == 0, done.stderr
+    done = bash("heba/base2new_train.sh", "caltech101", "1", "--", *flags, **places)
+    assert done.returncode == 0, done.stderr
+    run_calls("heba/base2new_test.sh", "caltech101", "1", "--", *flags, **places)
+    for script in ("base2new_train.sh", "base2new_test.sh"):
+        run_calls(f"heba/{script}", "caltech101", "2", "--", *flags, **places)
     run = "caltech101/shots_16/HeBA/base2new"
     for part, classes in (("train_base", 3), ("test_new", 3)):
         for seed in ("1", "2"):
@@ -53,24 +71,23 @@ def test_base2new_chain_ends_in_a_table(workspace: Path, toy_flags: list[str]) -
             record = json.loads((folder / "results.json").read_text())
             assert record["num_classes"] == classes
             assert record["seed"] == int(seed)
-    again = bash("heba/base2new_test.sh", "caltech101", "2", "--", *flags, **places)
-    assert "Finished already" in again.stdout
-    table = parse("my output/base2new", cwd=workspace)
+    again = run_calls("heba/base2new_test.sh", "caltech101", "2", "--", *flags, **places)
+    assert "Finished already" in again
+    table = parse("my output/base2new")
     assert table.returncode == 0, table.stderr
     assert re.search(r"caltech101 .*±", table.stdout)
     for header in ("Base", "Novel", "HM"):
         assert header in table.stdout
-    family = parse(f"my output/base2new/train_base/{run}", cwd=workspace)
+    family = parse(f"my output/base2new/train_base/{run}")
     assert "* accuracy:" in family.stdout
 
 
 def test_zero_shot_clip_runs_on_every_protocol(workspace: Path, toy_flags: list[str]) -> None:
-    places = {"cwd": workspace, "DATA": "my data", "OUTPUT": "zero-shot"}
+    places = {"DATA": "my data", "OUTPUT": "zero-shot"}
     flags = [*toy_flags[:4], "DATALOADER.NUM_WORKERS", "0"]
-    assert bash("zsclip/zeroshot.sh", "caltech101", "--", *flags, **places).returncode == 0
-    assert bash("zsclip/base2new.sh", "caltech101", "--", *flags, **places).returncode == 0
-    ensemble = bash("zsclip/zeroshot.sh", "caltech101", "--", *flags, TRAINER="ZeroshotCLIP2", **places)
-    assert ensemble.returncode == 0, ensemble.stderr
+    run_calls("zsclip/zeroshot.sh", "caltech101", "--", *flags, **places)
+    run_calls("zsclip/base2new.sh", "caltech101", "--", *flags, **places)
+    run_calls("zsclip/zeroshot.sh", "caltech101", "--", *flags, TRAINER="ZeroshotCLIP2", **places)
     records = [
         json.loads(path.read_text()) for path in sorted((workspace / "zero-shot").rglob("results.json"))
     ]
@@ -84,12 +101,10 @@ def test_zero_shot_clip_runs_on_every_protocol(workspace: Path, toy_flags: list[
 
 
 def test_cross_dataset_chain(workspace: Path, toy_flags: list[str]) -> None:
-    places = {"cwd": workspace, "DATA": "my data", "OUTPUT": "xd", "SOURCE": "caltech101"}
+    places = {"DATA": "my data", "OUTPUT": "xd", "SOURCE": "caltech101"}
     flags = [*toy_flags, "OPTIM.MAX_EPOCH", "1", "TRAINER.HeBA.ADAPTER_START", "3"]
-    done = bash("heba/xd_train.sh", "1", "--", *flags, **places)
-    assert done.returncode == 0, done.stderr
-    done = bash("heba/xd_test.sh", "caltech101", "1", "--", *flags, **places)
-    assert done.returncode == 0, done.stderr
+    run_calls("heba/xd_train.sh", "1", "--", *flags, **places)
+    run_calls("heba/xd_test.sh", "caltech101", "1", "--", *flags, **places)
     results = sorted(
         str(path.relative_to(workspace / "xd")) for path in (workspace / "xd").rglob("results.json")
     )
@@ -103,16 +118,41 @@ def test_cross_dataset_chain(workspace: Path, toy_flags: list[str]) -> None:
 
 
 def test_evaluation_before_training_says_what_to_do(workspace: Path, toy_flags: list[str]) -> None:
-    places = {"cwd": workspace, "DATA": "my data", "OUTPUT": "empty"}
-    done = bash("heba/base2new_test.sh", "caltech101", "1", "--", *toy_flags, **places)
+    places = {"DATA": "my data", "OUTPUT": "empty"}
+    (call,) = script_calls(workspace, "heba/base2new_test.sh", "caltech101", "1", "--", *toy_flags, **places)
+    done = run_main(train.main, call)
     assert done.returncode == 2
     assert "train first" in done.stderr
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("script", "status", "said"),
+    [
+        ("heba/base2new_train.sh", 3, "run failed"),
+        ("heba/base2new_test.sh", 3, "run failed"),
+        ("zsclip/base2new.sh", 3, "run failed"),
+        ("heba/ablate.sh", 1, "error: these variants failed: no_slow_fast zero_initialisation"),
+    ],
+)
+def test_a_failed_run_ends_the_script_with_its_status(
+    workspace: Path, script: str, status: int, said: str
+) -> None:
+    """ablate.sh goes on with the next variant and names those that failed."""
+    python = workspace / "python"
+    python.write_text('#!/bin/sh\ncase "$1" in *train.py) echo run failed >&2; exit 3;; esac\n')
+    python.chmod(0o755)
+    chosen = "zero_initialisation no_slow_fast"
+    done = bash(script, "caltech101", "1", PYTHON=str(python), VARIANTS=chosen)
+    assert done.returncode == status
+    assert set(said.split()) <= set(done.stderr.split())
+    assert done.stderr.count("run failed") == (2 if "ablate" in script else 1)
+
+
 @pytest.mark.parametrize("script", ["base2new_train.sh", "base2new_test.sh", "xd_train.sh", "xd_test.sh"])
-def test_a_call_without_arguments_prints_the_usage(workspace: Path, script: str) -> None:
-    done = bash(f"heba/{script}", cwd=workspace)
+@pytest.mark.usefixtures("workspace")
+def test_a_call_without_arguments_prints_the_usage(script: str) -> None:
+    done = bash(f"heba/{script}")
     assert done.returncode == 2
     assert done.stderr.startswith("usage: bash ")
 
@@ -144,8 +184,9 @@ def test_commands_of_the_readme_exist_and_parse(line: str) -> None:
         else:
             arguments = words[1 + len(called) :]
             topic = arguments[:1] if called == ["reproduce.py"] else []
-            command = [sys.executable, *called, *topic, "--help"]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+            program = importlib.import_module(called[-1].removesuffix(".py").replace("/", "."))
+            done = run_main(program.main, [*topic, "--help"])
+            assert done.returncode == 0, done.stderr
             assert all(word in done.stdout for word in arguments if word.startswith("--"))
     else:
         assert words[0] in ("git", "cd", "gdown", "pip")
@@ -177,12 +218,11 @@ def test_every_ablation_is_a_setting_that_heba_knows() -> None:
 
 
 def test_ablations_run_by_overriding_keys(workspace: Path, toy_flags: list[str]) -> None:
-    places = {"cwd": workspace, "DATA": "my data", "OUTPUT": "variants"}
+    places = {"DATA": "my data", "OUTPUT": "variants"}
     flags = [*toy_flags, *("OPTIM.MAX_EPOCH", "1", "DATALOADER.TRAIN_X.BATCH_SIZE", "12")]
     chosen = "full dense_visual_stream"
-    done = bash("heba/ablate.sh", "caltech101", "1", "--", *flags, **places, VARIANTS=chosen)
-    assert done.returncode == 0, done.stderr
+    run_calls("heba/ablate.sh", "caltech101", "1", "--", *flags, **places, VARIANTS=chosen)
     found = sorted(path.name for path in (workspace / "variants" / "ablation").iterdir())
     assert found == sorted(chosen.split())
-    table = parse("variants/ablation", cwd=workspace)
+    table = parse("variants/ablation")
     assert table.stdout.count("caltech101") >= 2

@@ -17,7 +17,7 @@ from dassl.data.image_cache import ImageCache, jobs_at_once
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import build_transform, interpolation_mode
 from dassl.utils import isolated_rng, mix_seed, read_image
-from dassl.utils.stopping import outlive_one_signal
+from dassl.utils.stopping import heed_only_parent
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ def build_data_loader(
         # a wrapper that cannot be told the epoch draws from its worker's generators: new workers every epoch
         persistent_workers=workers > 0 and is_train and hasattr(dataset, "set_epoch"),
         generator=generator,
-        worker_init_fn=outlive_one_signal,
+        worker_init_fn=heed_only_parent,
     )
     if len(loader) == 0:
         raise ValueError(

@@ -169,7 +169,7 @@ def _check_settings(cfg: CfgNode) -> None:
         if not math.isfinite(value):
             raise ValueError(f"{key} is {value}; set it to a finite number")
     for key, least in LEAST.items():
-        if not (value := _setting(cfg, key)) >= least:
+        if (value := _setting(cfg, key)) < least:
             raise ValueError(f"{key} is {value}; set it to {least} or more")
     for key, choices in CHOICES.items():
         if (value := _setting(cfg, key)) not in choices:

@@ -133,7 +133,7 @@ def load_state_dict_strictly(model: nn.Module, state_dict: Mapping[str, Tensor],
 
     Raises:
         ValueError: tensors are missing, unexpected, of another shape, not of floating point where these are
-            needed, or hold NaN; names them and ``source``.
+            needed, or hold NaN or infinity; names them and ``source``.
     """
     wanted = model.state_dict()
     problems = {
@@ -149,7 +149,7 @@ def load_state_dict_strictly(model: nn.Module, state_dict: Mapping[str, Tensor],
             for name, tensor in wanted.items()
             if name in state_dict and state_dict[name].is_floating_point() != tensor.is_floating_point()
         ],
-        "with NaN": [name for name, tensor in state_dict.items() if tensor.isnan().any()],
+        "with NaN or infinity": [name for name, tensor in state_dict.items() if not tensor.isfinite().all()],
     }
     text = "; ".join(f"{len(names)} {what}: {', '.join(names)}" for what, names in problems.items() if names)
     if text:

@@ -54,21 +54,24 @@ def stop_request() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def outlive_one_signal(worker: int) -> None:
-    """Makes a loader worker ignore the first stop signal, unless its parent is gone (``worker_init_fn``).
+def heed_only_parent(worker: int) -> None:
+    """Lets a loader worker be stopped by its parent alone (``worker_init_fn``).
 
-    Slurm and a closed terminal signal all processes of a run: a worker that died of it would fail the epoch
-    that the run is about to end. The second one ends the worker, be it torch's or multiprocessing's at the
-    end of the run: whichever would otherwise wait for it.
+    Slurm and a closed terminal signal all processes of a run: a worker that ended by that would fail the
+    epoch that the run is about to end. SIGTERM is also how the parent ends a worker: it is obeyed if it comes
+    from there, or if the parent is gone.
     """
-    parent, has_come = os.getppid(), False
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal has_come
-        if has_come or os.getppid() != parent:
-            os._exit(0)
-        has_come = True
-
     for number in STOP_SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, handle)
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS: does not tell who sent a signal
+        return
+    parent = os.getppid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent and os.getppid() == parent:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()

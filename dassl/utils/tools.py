@@ -1,5 +1,6 @@
 """Files, images and other small things."""
 
+import functools
 import json
 import os
 import warnings
@@ -73,6 +74,7 @@ def count_num_params(model: nn.Module) -> int:
     return sum(param.numel() for param in model.parameters())
 
 
+@functools.cache  # torch calls pip and others for it: a second, which a process's later runs need not spend
 def collect_env_info() -> str:
     """torch's report on the system, with Pillow's version."""
     from torch.utils.collect_env import get_pretty_env_info

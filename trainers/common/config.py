@@ -271,9 +271,10 @@ def checked_keys(known: Any, content: Any, prefix: str, source: str) -> set[str]
 
 
 def unquoted(text: str) -> str:
-    """The value of a key of text: as it is typed, but without quotes around it."""
-    value = python_value(text)
-    return unquoted(value) if isinstance(value, str) and value != text else text
+    """A text without the quotes around all of it, which yacs would take off too."""
+    quote = text[:1]
+    is_quoted = quote in ("'", '"') and len(text) > 1 and text[-1] == quote and quote not in text[1:-1]
+    return unquoted(text[1:-1]) if is_quoted else text
 
 
 def python_value(text: str) -> Any:

@@ -173,6 +173,23 @@ def read_metadata(path: Path) -> dict[str, str]:
         return {}
 
 
+def recorded_prompts(path: Path, dataset: str) -> dict[str, list[str]]:
+    """The prompts of each class in such a file; empty where it is missing or of another data set.
+
+    Raises:
+        ValueError: they are damaged.
+    """
+    metadata = read_metadata(path)
+    if metadata.get("dataset") != dataset:
+        return {}
+    try:
+        content = {key: json.loads(metadata[key]) for key in ("classnames", "prompts", "epoch")}
+        check_types(content, metadata)
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ValueError(f'the metadata of "{path}" are damaged ({error!r}); fetch it again') from error
+    return dict(zip(content["classnames"], content["prompts"], strict=True))
+
+
 def only_known(settings: CfgNode, known: CfgNode) -> CfgNode:
     """Leaves out what only another Dassl declares, such as ``DATASET.CIFAR_C_TYPE`` of the original.
 

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import logging
 import re
 import traceback
@@ -20,7 +19,7 @@ from fileio import InUse, exclusive, file_digest, remove_leftovers
 from fileio.unpickle import read_tensors
 from trainers.common.config import parse_cfg
 from trainers.common.export import FILE_NAME as EXPORT_NAME
-from trainers.common.export import read_metadata
+from trainers.common.export import read_metadata, recorded_prompts
 from trainers.common.precision import AUTO, decide, device_of, is_emulated, is_native
 from trainers.common.provenance import (
     backbone_digest,
@@ -38,17 +37,16 @@ from trainers.common.record import (
 
 logger = logging.getLogger(__name__)
 
+# Ends of the options that decide a class's prompts.
+PROMPT_KEYS = ("TEMPLATE", "TEMPLATES", "DESCRIPTIONS", "INPUT_PROMPTS", "CTX_INIT", "N_CTX")
+
 # What a run writes whole: in its folder, and in those of its models.
-FILES = re.compile(r"results\.json|config\.yaml|adapter\.safetensors|resume\.pth\.tar|metrics\.jsonl")
-CHECKPOINTS = re.compile(r"model\.pth\.tar-(\d+)|model-best\.pth\.tar|checkpoint")
+FILES = re.compile(r"results\.json|config\.yaml|resume\.pth\.tar|metrics\.jsonl")
+CHECKPOINTS = re.compile(r"model\.pth\.tar-(\d+)|model-best\.pth\.tar|checkpoint|adapter\.safetensors")
 
 
 def settle_precision(cfg: CfgNode, args: argparse.Namespace) -> list[tuple[int, str]]:
     """Replaces ``PREC auto`` in ``cfg`` by the precision of this run, so that it is recorded and compared.
-
-    A run that was finished or begun keeps its precision, and a model is evaluated in the one it was trained
-    in; anything else gets what ``decide`` says. On a CPU that only emulates a half precision, evaluation is
-    in fp32 instead, unless the command line names a precision.
 
     Returns:
         Levels and texts of what the log must say about it.
@@ -61,25 +59,27 @@ def settle_precision(cfg: CfgNode, args: argparse.Namespace) -> list[tuple[int, 
     asked = cfg.TRAINER[nodes[0]].PREC
     here = recorded_config(cfg.RESUME or cfg.OUTPUT_DIR).get(key)
     trained = recorded_config(args.model_dir).get(key) if args.eval_only and args.model_dir else None
-    chosen, notes = asked, []
-    if asked == AUTO and (here or trained):
+    named = asked != AUTO and key in args.opts[::2]
+    if trained and is_emulated(trained, device) and not named and (asked != AUTO or here in (None, "fp32")):
+        chosen = "fp32"
+        text = (
+            f"The model was trained in {trained}, which this CPU only emulates: it is evaluated in fp32 "
+            f"({key} {trained} on the command line evaluates it in {trained})"
+        )
+    elif asked != AUTO:
+        chosen, text = asked, ""
+    elif here or trained:
         chosen = here or trained
         text = f"{key} auto is {chosen}, as in the run that is {'continued' if here else 'evaluated'}"
-        notes.append((logging.INFO, text))
-    elif asked == AUTO:
-        kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-        chosen = decide(asked, getattr(kind, "published_precision", "fp16"), device)
+    else:
+        published = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "published_precision", "fp16")
+        chosen = decide(asked, published, device)
         text = f"{key} auto is {chosen} on this {'GPU' if device.type == 'cuda' else 'CPU'}"
         if device.type == "cpu" and is_native(torch.bfloat16):
             text += f"; it multiplies bf16 natively: {key} bf16 is the quicker choice at ViT-B/16's size"
-        notes.append((logging.INFO, text))
-    named = asked != AUTO and key in args.opts[::2]
-    if trained and is_emulated(trained, device) and not named and chosen != here:
-        chosen = "fp32"
-        text = f"The model was trained in {trained}, which this CPU only emulates: it is evaluated in fp32"
-        notes = [(logging.INFO, f"{text} ({key} {trained} on the command line evaluates it in {trained})")]
+    notes = [(logging.INFO, text)] if text else []
     if is_emulated(chosen, device):
-        text = f"{key} is {chosen}, which this CPU only emulates, 10 to 100 times as slow as fp32"
+        text = f"{key} is {chosen}, which this CPU only emulates, many times slower than fp32"
         notes.append((logging.WARNING, f"{text}; set it to auto or fp32 in a new output folder"))
     cfg.defrost()
     cfg.TRAINER[nodes[0]].PREC = chosen
@@ -122,18 +122,20 @@ def is_finished(
         if args.eval_only and ((output / "resume.pth.tar").exists() or any(output.glob("*/model*.pth.tar*"))):
             raise ValueError(f'--output-dir "{output}" holds a training run; evaluate into another folder')
         return False
-    different = [show_differences(cfg, record, differing_settings(cfg, record))]
+    different = []
+    if keys := differing_settings(cfg, record):
+        different.append(show_differences(cfg, record, keys))
     if record.get("eval_only") != args.eval_only:
         different.append(f"eval_only {record.get('eval_only')} != {args.eval_only}")
-    if on_other_weights(cfg, record):
+    if backbone_mismatch(cfg, record):
         different.append("the weights of the backbone")
     if record.get("loaded") != loaded:
         different.append("the evaluated weights")
-    if not any(different):
+    if not different:
         different = different_inputs(cfg, record)
-    if any(different):
+    if different:
         raise ValueError(
-            f'"{output}" holds a finished run with other settings ({"; ".join(filter(None, different))}); '
+            f'"{output}" holds a finished run with other settings ({"; ".join(different)}); '
             "choose another output folder, or delete that one to lose it"
         )
     if weights:
@@ -142,9 +144,9 @@ def is_finished(
 
 
 def different_inputs(cfg: CfgNode, record: dict[str, Any]) -> list[str]:
-    """What a recorded run saw other pictures or prompts than the present data folder gives.
+    """The inputs of a recorded run, prompts and pictures by part, that the data folder no longer gives.
 
-    Where the data cannot be read this is said in a warning, and nothing is compared.
+    Where the data cannot be read, a warning says so and nothing is compared.
     """
     method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     try:
@@ -187,8 +189,13 @@ def check_saved(output: Path, record: dict[str, Any]) -> None:
             )
 
 
-def check_loaded(args: argparse.Namespace, trainer: Any) -> None:
+def check_loaded(args: argparse.Namespace, trainer: Any, loaded: dict[str, str]) -> None:
     """A model is evaluated with the weights that training left, and with the prompts that its classes had.
+
+    Args:
+        args: the command line.
+        trainer: the trainer that evaluates.
+        loaded: SHA-256 of the checkpoints that it loaded, by name of the model.
 
     Raises:
         ValueError: a checkpoint has another digest than the record of its training says; or a class of the
@@ -197,26 +204,20 @@ def check_loaded(args: argparse.Namespace, trainer: Any) -> None:
     record = read_record(args.model_dir) or {}
     saved = record.get("saved", {}) if record.get("epochs") == args.load_epoch else {}
     for path in evaluated_files(args):
-        if digests := describe_mismatch(saved.get(path.parent.name), file_digest(path)):
+        if digests := describe_mismatch(saved.get(path.parent.name), loaded[path.parent.name]):
             raise ValueError(f'"{path}" is damaged or replaced since training: {digests}; train again')
-    texts = getattr(trainer, "texts", None)
-    for path in Path(args.model_dir).glob(f"*/{EXPORT_NAME}") if texts else ():
-        metadata, cfg = read_metadata(path), trainer.cfg
-        if metadata.get("dataset") != cfg.DATASET.NAME or metadata.get("prompts_sha256") in (
-            None,
-            prompts_digest(texts),
-        ):
-            continue
-        trained = dict(zip(json.loads(metadata["classnames"]), json.loads(metadata["prompts"]), strict=True))
-        here = zip(trainer.dm.dataset.classnames, texts, strict=True)
-        other = [name for name, prompts in here if trained.get(name, prompts) != prompts]
+    dataset, texts = trainer.cfg.DATASET.NAME, getattr(trainer, "texts", ())
+    here = dict(zip(trainer.dm.dataset.classnames, texts, strict=False))
+    for path in Path(args.model_dir).glob(f"*/{EXPORT_NAME}"):
+        trained = recorded_prompts(path, dataset)
+        other = [name for name, prompts in here.items() if trained.get(name, prompts) != prompts]
         if not other:
             continue
         text = (
             f'"{args.model_dir}" was trained with other prompts of {len(other)} classes ({other[0]}, …) than '
             "the configuration and the descriptions give now"
         )
-        if not any("TEMPLATE" in key or "PROMPTS" in key or "DESCRIPTIONS" in key for key in args.opts[::2]):
+        if not any(key.endswith(PROMPT_KEYS) for key in args.opts[::2]):
             raise ValueError(f"{text}; put the former back, or name those you mean as KEY VALUE")
         logger.warning("%s; they are used because the command line names them", text)
 
@@ -245,7 +246,7 @@ def check_model_dir(cfg: CfgNode, args: argparse.Namespace) -> None:
             f"({show_differences(cfg, record, different)}); "
             "give the same KEY VALUE pairs here, or the new values if you mean them"
         )
-    if digests := on_other_weights(cfg, record):
+    if digests := backbone_mismatch(cfg, record):
         text = (
             f'"{args.model_dir}" was trained on other weights than backbone "{cfg.MODEL.BACKBONE.NAME}" has '
             f"({digests})"
@@ -255,7 +256,7 @@ def check_model_dir(cfg: CfgNode, args: argparse.Namespace) -> None:
         logger.warning("%s; they are used because the command line names them", text)
 
 
-def on_other_weights(cfg: CfgNode, record: dict[str, Any]) -> str:
+def backbone_mismatch(cfg: CfgNode, record: dict[str, Any]) -> str:
     """How a recorded run's backbone differs from the present one; "" where it does not."""
     return describe_mismatch(record.get("backbone_sha256"), backbone_digest(cfg.MODEL.BACKBONE.NAME))
 
@@ -290,6 +291,12 @@ def last_epoch(model_dir: str) -> int:
         )
     if not epochs:
         raise FileNotFoundError(f'no trained model in "{model_dir}" (from --model-dir); train first')
+    planned = recorded_config(model_dir).get("OPTIM.MAX_EPOCH", max(epochs))
+    if max(epochs) < planned:  # checkpoints on the way, of a run that ended before its resume file was due
+        raise ValueError(
+            f'training in "{model_dir}" ended after epoch {max(epochs)} of {planned}; run its training '
+            f"command again, it resumes; or name that epoch with --load-epoch {max(epochs)}"
+        )
     return max(epochs)
 
 
@@ -335,11 +342,11 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def saved_traceback(folder: Path, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+def saved_traceback(folder: Path) -> Iterator[None]:
     """Keeps the traceback of errors that are shown as one line in ``traceback.txt``."""
     try:
         yield
-    except errors:
+    except Exception:
         with contextlib.suppress(OSError):
             (folder / "traceback.txt").write_text(
                 traceback.format_exc(), encoding="utf-8", errors="backslashreplace"

@@ -314,7 +314,9 @@ def say_plan(args: argparse.Namespace, plan: Plan, tasks: Sequence[Task], slots:
     methods = Counter(task.job.trainer for task in todo)
     datasets = dict.fromkeys(task.job.dataset for task in todo)
     before = len(tasks) - len(todo)
-    lines = [f"{len(todo)} jobs to do, {before} of {len(tasks)} are finished"]
+    lines = [
+        f"{len(todo)} {'job' if len(todo) == 1 else 'jobs'} to do, {before} of {len(tasks)} are finished"
+    ]
     if todo:
         lines[0] += f": {', '.join(f'{name} {number}' for name, number in methods.items())}"
         lines.append(f"data sets: {', '.join(datasets)}; seeds: {', '.join(map(str, plan.seeds))}")

@@ -189,7 +189,7 @@ class Scheduler:
         for other in self.tasks:
             if other.status == "waiting" and shared <= traits(other.job):
                 names = " and ".join(f'"{one.job.name}"' for one in failed[:ALIKE])
-                other.status, other.reason = "blocked", f"{names} failed alike: {task.reason}"
+                other.status, other.reason = "blocked", f"{names} failed alike"
                 self.watcher.changed(other)
 
     def stop(self) -> None:

@@ -94,7 +94,7 @@ def test_a_run_logs_dassls_lines_and_leaves_the_last_epoch(tmp_path: Path) -> No
     }
     assert (output / "toy_head" / "checkpoint").read_text() == "model.pth.tar-4\n"
     checkpoint = torch.load(output / "toy_head" / "model.pth.tar-4", weights_only=True)
-    assert list(checkpoint) == ["state_dict", "epoch", "optimizer", "scheduler", "val_result", "cfg"]
+    assert list(checkpoint) == ["state_dict", "epoch", "optimizer", "scheduler", "val_result", "cfg", "extra"]
     assert checkpoint["epoch"] == 4
     assert set(checkpoint["state_dict"]) == {"weight", "bias"}
 

@@ -112,9 +112,9 @@ class TrainerBase:
             if weights and not torch.stack([w.detach().isfinite().all() for w in weights.values()]).all():
                 bad = [key for key, weight in weights.items() if not weight.isfinite().all()]
                 raise FloatingPointError(
-                    f"{len(bad)} of {len(weights)} trained weights of {name} are infinite or NaN (the first is "
-                    f"{bad[0]}); epoch {self.epoch + 1} is not saved. Lower OPTIM.LR, or compute in PREC bf16 "
-                    "or fp32"
+                    f"{len(bad)} of {len(weights)} trained weights of {name} are infinite or NaN (the first "
+                    f"is {bad[0]}); epoch {self.epoch + 1} is not saved. Lower OPTIM.LR, or compute in PREC "
+                    "bf16 or fp32"
                 )
 
     def model_zero_grad(self, names: str | list[str] | None = None) -> None:

@@ -3,14 +3,13 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, copy_repository
 from tests.test_reproduce_jobs import script_calls
 
 
@@ -25,23 +24,7 @@ def blocks() -> list[tuple[str, str]]:
 def house(tmp_path_factory: pytest.TempPathFactory, blocks: list[tuple[str, str]]) -> Path:
     """A copy in which steps 1 to 4 were taken."""
     house = tmp_path_factory.mktemp("house")
-    rooms = (
-        "clip",
-        "dassl",
-        "datasets",
-        "fileio",
-        "trainers",
-        "configs",
-        "scripts",
-        "docs",
-        "tests",
-        "reporting",
-        "runner",
-    )
-    for room in rooms:
-        shutil.copytree(ROOT / room, house / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("command_line.py", "predict.py", "train.py", "reproduce.py", "pyproject.toml"):
-        shutil.copy(ROOT / file, house)
+    copy_repository(house)
     assert [language for language, _ in blocks] == ["python", "bash", "bash", "markdown", "bash"]
     (_, method), (_, configurations), (_, scripts), (_, line), _ = blocks
     (house / "trainers" / "rescale.py").write_text(method)

@@ -37,7 +37,7 @@ def _stay(number: int, frame: object) -> None:
 def copy_repository(folder: Path) -> None:
     """Copies the code, its configurations, scripts and documents into a folder; no data and no runs."""
     for room in ROOT.iterdir():
-        if (room / "__init__.py").is_file() or room.name in ("configs", "scripts", "docs"):
+        if any(room.glob("*.py")) or room.name in ("configs", "scripts", "docs"):
             shutil.copytree(room, folder / room.name, ignore=shutil.ignore_patterns("__pycache__"))
     for file in (*ROOT.glob("*.py"), ROOT / "pyproject.toml"):
         shutil.copy(file, folder)

@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from demo import make_data
 from tests.conftest import ROOT, copy_repository
 from tests.test_reproduce_jobs import script_calls
 
@@ -58,7 +60,8 @@ def test_a_method_added_by_the_steps_runs_beside_the_others(
 ) -> None:
     words = blocks[4][1].splitlines()[1].split()
     assert words[:3] == ["python", "reproduce.py", "demo"]
-    (tmp_path / "demo").mkdir()
+    few = replace(make_data.DATA_SETS["demo"], images={"train": 1, "val": 1, "test": 1})
+    make_data.make("demo", few, tmp_path)
     places = ["--root", str(tmp_path), "--output", str(tmp_path / "out"), "--seeds", "1", "--dry-run"]
     done = run(house, sys.executable, *words[1:], *places)
     assert done.returncode == 0, done.stderr

@@ -97,7 +97,7 @@ def one_line_errors(again: str = "", memory: str = "") -> Callable[[Callable], C
                 line = describe(error, memory)
                 if os.environ.get("HEBA_TRACEBACK") or not line:
                     raise
-                say(f"error: {line} (HEBA_TRACEBACK=1 shows where)")
+                say(f"error: {visible(line)} (HEBA_TRACEBACK=1 shows where)")
                 return USAGE_ERROR
 
         return command

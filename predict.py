@@ -334,6 +334,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     predictions = predictor(paths, unreadable.append)
     for error in unreadable:
-        say(f"error: {one_line(error)}")
+        say(f"error: {visible(one_line(error))}")
     show(predictions, args.topk, args.format)
     return SOME_UNREADABLE if unreadable else 0

@@ -9,7 +9,9 @@
 
 Each job is `python train.py ...` in a process and with a log of its own, in the folders of the scripts below
 scripts/. What is finished is skipped, what was cut resumes, what crashed is tried once more, what failed
-stops nobody; at the end it says which failed and where the log is, and shows the methods in one table.
+stops nobody, unless others fail alike; at the end it says which failed and where the log is, and shows the
+methods in one table. Before the first job starts, what the jobs would find wrong is looked for: all mistakes
+are listed at once.
 docs/REPRODUCE.md explains the rest.
 """
 
@@ -22,18 +24,22 @@ if __name__ == "__main__":  # before the other imports: Ctrl-C ends these with a
 
 import argparse
 import logging
+import os
 import shlex
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from command_line import INTERRUPTED, one_line_errors
 from runner import calibrate
-from runner.display import Display
-from runner.jobs import PROTOCOLS, ROOT, Job, Plan, expand
+from runner.display import Display, clock, time_left
+from runner.jobs import PROTOCOLS, ROOT, Job, Plan, config_name, expand, models, named_trainers
+from runner.problems import Problems
 from runner.results import results_folder, show_methods
-from runner.schedule import Scheduler, Task
+from runner.schedule import Scheduler, Slot, Task
 from runner.slots import cpu_slots, gpu_slots
 
 FAILED = 1
@@ -48,12 +54,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("protocol", choices=list(PROTOCOLS))
-    add("--trainers", nargs="+", help="e.g. HeBA ZeroshotCLIP, or all (default: HeBA; demo: both)")
-    add(
-        "--datasets", nargs="+", default=["all"], help="files below configs/datasets, or all the protocol has"
-    )
-    add("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    add("--shots", nargs="+", type=int, help="images a class (default 16; few_shot: 1 2 4 8 16)")
+    add("--trainers", **LIST, help="e.g. HeBA ZeroshotCLIP, or all (default: HeBA; demo: both)")
+    add("--datasets", **LIST, default=[["all"]], help="by any of their names, or all the protocol has")
+    add("--seeds", **NUMBERS, default=[[1, 2, 3]], help="1 2 3, or 1,2,3; so do the other lists")
+    add("--shots", **NUMBERS, help="images a class (default 16; few_shot: 1 2 4 8 16)")
     add("--root", default=ROOT / "data", type=Path, help="data root (default: data in the repository)")
     add(
         "--output",
@@ -62,87 +66,145 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--config", default="", help="file below configs/trainers/<trainer> instead of the protocol's own")
     add("--source", default="imagenet", help="training data set of cross_dataset and domain_generalization")
-    add("--gpus", help="one job a GPU at a time: 0,1,2,3 or all")
+    add("--gpus", **LIST, help="one job a GPU at a time: 0,1,2,3 (of CUDA_VISIBLE_DEVICES), UUIDs, or all")
     add("--jobs", type=int, default=1, help="jobs at a time on the CPU, which share its cores")
     add("--launcher", choices=["local", "slurm"], default="local")
     add("--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="e.g. partition=gpu timeout_min=60")
     add("--strict", action="store_true", help="stop if a data set of `all` is missing")
     add("--dry-run", action="store_true", help="print the commands of what is not finished")
     args = parser.parse_args(argv[: argv.index("--")] if "--" in argv else argv)
+    for name in ("trainers", "datasets", "seeds", "shots", "gpus"):
+        if (given := getattr(args, name)) is not None:
+            setattr(args, name, [word for words in given for word in words])
     args.options = options
     return args
 
 
-def output_folder(args: argparse.Namespace) -> Path:
-    """Where everything goes.
+def words(text: str) -> list[str]:
+    """Type of an argument that is a list: ``a,b``, or one word of ``a b``."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
-    Raises:
-        ValueError: a file is there.
-    """
+
+def numbers(text: str) -> list[int]:
+    """The same for whole numbers."""
+    try:
+        return [int(word) for word in words(text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number, or several as 1,2,3') from None
+
+
+LIST = {"nargs": "+", "type": words}
+NUMBERS = {"nargs": "+", "type": numbers}
+
+
+def output_folder(args: argparse.Namespace, problems: Problems) -> Path:
+    """Where everything goes."""
     given = args.output or ROOT / ("output/demo" if args.protocol == "demo" else "output")
     folder = given.expanduser().absolute()
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
-            raise ValueError(f'--output "{given}": "{place}" is a file; name a folder')
+            problems.add(f'--output "{given}": "{place}" is a file; name a folder')
     return folder
 
 
-def make_plan(args: argparse.Namespace, output: Path) -> tuple[Plan, dict[str, str]]:
+def make_plan(args: argparse.Namespace, output: Path, problems: Problems) -> tuple[Plan, dict[str, str]]:
     """What is to be done, and the data sets left out because they are missing, with the reason.
 
-    Raises:
-        ValueError: a data set that was asked for by name is missing, or the arguments contradict each other.
+    What the call gets wrong is added to ``problems``, and left out of the plan.
     """
     protocol = PROTOCOLS[args.protocol]
     shots = tuple(args.shots or protocol.shots)
     if wrong := [number for number in shots if number < 1 and number != -1]:
-        raise ValueError(f"--shots {wrong[0]}: give images a class, 1 or more, or -1 for all")
+        problems.add(f"--shots {wrong[0]}: give images a class, 1 or more, or -1 for all")
     if len(shots) > 1 and args.protocol != "few_shot":
-        raise ValueError(f"--shots takes one number in {args.protocol}, not {len(shots)}")
-    if len(args.options) % 2:
-        raise ValueError(f"after -- come pairs KEY VALUE, not {len(args.options)} words")
+        problems.add(f"--shots takes one number in {args.protocol}, not {len(shots)}")
+    if wrong := [seed for seed in args.seeds if seed >= 2**32]:
+        problems.add(f"--seeds {wrong[0]}: generators take numbers below {2**32}")
+    options = list(args.options)
+    if len(options) % 2:
+        problems.add(f"after -- come pairs KEY VALUE, not {len(options)} words: {shlex.join(options)}")
+        options = []
     root = args.root.expanduser().absolute()
-    names = [name for given in args.datasets for name in (protocol.datasets if given == "all" else [given])]
-    names = list(dict.fromkeys(names))
-    transfer = args.protocol in ("cross_dataset", "domain_generalization")
-    missing = missing_datasets([*names, *[args.source] * transfer], root)
-    needed = {*args.datasets, *[args.source] * transfer} | (set(names) if args.strict else set())
-    if lacking := [f"{name} ({why})" for name, why in missing.items() if name in needed]:
-        raise ValueError(
-            f'missing below --root "{root}": {", ".join(lacking)}; get them with: {remedy(missing, root)}'
-        )
-    if len(missing.keys() & set(names)) == len(names):
-        raise ValueError(
-            f'none of the data sets is below --root "{root}"; get them with: {remedy(names, root)}'
-        )
+    names, source, missing = find_datasets(args, root, problems)
     plan = Plan(
         protocol=args.protocol,
-        trainers=trainers(args),
-        datasets=[name for name in names if name not in missing],
+        trainers=find_trainers(args, problems),
+        datasets=names,
         seeds=args.seeds,
         shots=shots,
         root=root,
         output=output,
         config=args.config,
-        source=args.source,
-        options=args.options,
+        source=source,
+        options=options,
     )
-    return plan, missing
+    runnable = []
+    for trainer in named_trainers(plan):
+        before = len(problems.texts)
+        for model in models(plan):
+            with problems.noting():
+                config_name(plan, trainer, model)
+        runnable += [trainer] if len(problems.texts) == before else []
+    # Nothing can be trained without the source; what else is wrong has been found.
+    return replace(plan, trainers=runnable if source else []), missing
 
 
-def trainers(args: argparse.Namespace) -> list[str]:
-    """The trainers that were named, or the protocol's own."""
+def find_trainers(args: argparse.Namespace, problems: Problems) -> list[str]:
+    """The trainers that were named, by the names that ``--trainer`` takes, or the protocol's own."""
+    from runner.names import resolve, suggestion, trainer_names
+
     if args.protocol == "calibrate":
         return ["ZeroshotCLIP"]
-    return args.trainers or (["ZeroshotCLIP", "HeBA"] if args.protocol == "demo" else ["HeBA"])
+    known = trainer_names()
+    own = ["ZeroshotCLIP", "HeBA"] if args.protocol == "demo" else ["HeBA"]
+    names, unknown = resolve(args.trainers or own, known)
+    for name in unknown:
+        problems.add(f"--trainers: there is no trainer {name}; {suggestion(name, known)}")
+    return names
+
+
+def find_datasets(
+    args: argparse.Namespace, root: Path, problems: Problems
+) -> tuple[list[str], str, dict[str, str]]:
+    """The data sets to evaluate, the source ("" if it is missing), and which are missing, with the reason."""
+    from runner.names import dataset_names, resolve, suggestion
+    from runner.state import missing_reason
+
+    protocol, known = PROTOCOLS[args.protocol], dataset_names()
+    asked, unknown = resolve(args.datasets, known)
+    sources, unknown_source = resolve([args.source], known)
+    for flag, name in [("--datasets", name) for name in unknown] + [("--source", n) for n in unknown_source]:
+        problems.add(f"{flag}: {name} (no loader of that name); {suggestion(name, known)}")
+    names = [name for given in asked for name in (protocol.datasets if given == "all" else [given])]
+    names = list(dict.fromkeys(names))
+    transfer = args.protocol in ("cross_dataset", "domain_generalization")
+    needed = {*asked, *sources * transfer} | (set(names) if args.strict else set())
+    looked_for = dict.fromkeys([*names, *sources * transfer])
+    missing = {name: reason for name in looked_for if (reason := missing_reason(name, root))}
+    there = [name for name in names if name not in missing]
+    lacking = {name: why for name, why in missing.items() if name in needed}
+    if lacking:
+        listed = ", ".join(f"{name} ({why})" for name, why in lacking.items())
+        problems.add(f'missing below --root "{root}": {listed}; {remedy(lacking, root)}')
+    elif names and not there and not (args.protocol == "demo" and problems):  # which would have been drawn
+        problems.add(f'none of the data sets is below --root "{root}"; {remedy(names, root)}')
+    source = sources[0] if sources and not (transfer and sources[0] in missing) else ""
+    return there, source, missing
 
 
 def remedy(missing: Iterable[str], root: Path) -> str:
-    """The command that gets missing data sets: the demo's are drawn, the others downloaded."""
+    """How to get missing data sets: the demo's are drawn, published ones downloaded, others the user has."""
+    from datasets.preparation.sources import load_sources
+
+    published = {source.config for source in load_sources()}
     demos = [name for name in missing if name.startswith("demo")]
-    if demos:
-        return f"python demo/make_data.py --root {shlex.quote(str(root))} {' '.join(demos)}"
-    return f"python -m datasets.prepare --root {shlex.quote(str(root))} {' '.join(missing)}"
+    known = [name for name in missing if name in published]
+    place = shlex.quote(str(root))
+    ways = [f"python demo/make_data.py --root {place} {' '.join(demos)}"] * bool(demos)
+    ways += [f"python -m datasets.prepare --root {place} {' '.join(known)}"] * bool(known)
+    if not ways:
+        return "let --root be the folder that holds them"
+    return f"get them with: {' && '.join(ways)} (or let --root be the folder that holds them)"
 
 
 def draw_demo(root: Path) -> None:
@@ -159,24 +221,32 @@ def draw_demo(root: Path) -> None:
         raise ValueError(f"the demo's pictures could not be drawn: {shlex.join(command)}")
 
 
-def missing_datasets(names: Sequence[str], root: Path) -> dict[str, str]:
-    """The data sets that are not there, with the reason."""
-    from runner.state import missing_reason
-
-    return {name: reason for name in dict.fromkeys(names) if (reason := missing_reason(name, root))}
-
-
-def make_tasks(plan: Plan) -> list[Task]:
+def make_tasks(plan: Plan, problems: Problems) -> list[Task]:
     """The plan's jobs, each with its log and only those of its runs that are not finished."""
-    from runner.state import unfinished
+    from runner.state import recorded_seconds, unfinished
 
     tasks = []
     for job in expand(plan):
-        rest = unfinished(job)
+        rest = unfinished(job, problems)
         log = plan.output / "logs" / plan.protocol / f"{job.name.replace(' ', '-')}.log"
-        status = "waiting" if rest else "finished"
-        tasks.append(Task(rest or job, log, status, was_finished=rest is None))
+        if rest is None:
+            tasks.append(Task(job, log, "finished", seconds=recorded_seconds(job), was_finished=True))
+            continue
+        tasks.append(Task(rest, log))
+        for path in (log, *(run.folder / "results.json" for run in rest.runs)):
+            if why := unwritable(path):
+                problems.add(f"{why}; choose another --output", rest)
     return tasks
+
+
+def unwritable(path: Path) -> str:
+    """Why a file cannot be written, or made; "" if it can."""
+    if path.is_dir():
+        return f'"{path}" is a folder, where a file is to be written'
+    place = next(place for place in (path, *path.parents) if place.exists())
+    if place != path and not place.is_dir():
+        return f'"{place}" is a file, where a folder is to be made'
+    return "" if os.access(place, os.W_OK) else f'"{place}" cannot be written'
 
 
 @one_line_errors("the same command goes on from here")
@@ -187,28 +257,107 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not logger.handlers:
         logger.addHandler(logging.StreamHandler())
     args = parse_args(argv)
-    output = output_folder(args)
-    if args.protocol == "demo" and not args.dry_run:
+    problems = Problems()
+    output = output_folder(args, problems)
+    from train import choose_dassl
+
+    choose_dassl()
+    if args.protocol == "demo" and not args.dry_run and not problems:
         draw_demo(args.root.expanduser().absolute())
-    plan, missing = make_plan(args, output)
-    tasks = make_tasks(plan)
+    plan, missing = make_plan(args, output, problems)
+    tasks = make_tasks(plan, problems) if plan.trainers else []
+    todo = [task for task in tasks if task.status == "waiting"]
+    slots: list[Slot] = []
+    with problems.noting():
+        slots = find_slots(args, len(todo))
+    if todo:
+        from runner.preflight import check_jobs
+
+        jobs = [task.job for task in todo]
+        on_gpus = bool(args.gpus) and args.launcher == "local"
+        check_jobs(jobs, problems, on_gpus=on_gpus, fetch=not args.dry_run)
     if args.dry_run:
-        for task in tasks:
-            if task.status == "waiting":
-                print(shlex.join(Job.command(task.job)))
+        for task in todo:
+            print(shlex.join(Job.command(task.job)), flush=True)
+        say_plan(args, plan, tasks, slots)
+    if problems:
+        return problems.report()
+    if args.dry_run:
         say_missing(missing, plan.root)
         return 0
-    return run(args, plan, tasks, missing)
+    return run(args, plan, tasks, missing, slots)
 
 
-def run(args: argparse.Namespace, plan: Plan, tasks: list[Task], missing: dict[str, str]) -> int:
+def find_slots(args: argparse.Namespace, jobs: int) -> list[Slot]:
+    """Where jobs run on this machine; none where Slurm runs them.
+
+    Raises:
+        ValueError: there is no such place, or the arguments contradict each other.
+    """
+    if args.launcher == "slurm":
+        from runner.slurm import parse_resources
+
+        parse_resources(args.slurm)
+        if args.gpus:
+            raise ValueError(
+                "--gpus names GPUs of this machine; with --launcher slurm: --slurm gpus_per_node=1"
+            )
+        return []
+    if args.slurm:
+        raise ValueError("--slurm needs --launcher slurm")
+    return gpu_slots(args.gpus, jobs) if args.gpus else cpu_slots(args.jobs, jobs)
+
+
+def say_plan(args: argparse.Namespace, plan: Plan, tasks: Sequence[Task], slots: Sequence[Slot]) -> None:
+    """What a dry run says on stderr: how many jobs, on what, how long, and what Slurm would be asked for."""
+    todo = [task for task in tasks if task.status == "waiting"]
+    methods = Counter(task.job.trainer for task in todo)
+    datasets = dict.fromkeys(task.job.dataset for task in todo)
+    before = len(tasks) - len(todo)
+    lines = [
+        f"{len(todo)} {'job' if len(todo) == 1 else 'jobs'} to do, {before} of {len(tasks)} are finished"
+    ]
+    if todo:
+        lines[0] += f": {', '.join(f'{name} {number}' for name, number in methods.items())}"
+        lines.append(f"data sets: {', '.join(datasets)}; seeds: {', '.join(map(str, plan.seeds))}")
+        lines.append(f"how long: {describe_time(tasks, len(slots) or 1)}")
+    if args.launcher == "slurm":
+        from runner.slurm import describe_request
+
+        lines += describe_request(todo, args.slurm)
+    elif slots:
+        lines.append(f"where: {describe_slots(slots)}")
+    print("\n".join(lines), file=sys.stderr)
+
+
+def describe_time(tasks: Sequence[Task], slots: int) -> str:
+    """The time that a plan takes by its finished jobs."""
+    seconds, is_all = time_left(tasks, slots)
+    if not seconds:
+        return "not known, no job of these kinds (method, data set) is finished"
+    how = "about" if is_all else "more than"
+    return f"{how} {clock(seconds)} by the finished jobs of the same kinds (method, data set)"
+
+
+def describe_slots(slots: Sequence[Slot]) -> str:
+    """``one job at a time on each of GPU 0, GPU 1``."""
+    import torch
+
+    if slots[0].name:
+        return f"one job at a time on each of {', '.join(slot.name for slot in slots)}"
+    device = "the GPU" if torch.cuda.is_available() else "the CPU"
+    return f"{len(slots)} {'job' if len(slots) == 1 else 'jobs'} at a time on {device}"
+
+
+def run(
+    args: argparse.Namespace, plan: Plan, tasks: list[Task], missing: dict[str, str], slots: list[Slot]
+) -> int:
     """Does the tasks and says how it went."""
-    slots = gpu_slots(args.gpus) if args.gpus else cpu_slots(args.jobs)
-    display = Display(tasks, len(slots))
+    todo = [task for task in tasks if task.status == "waiting"]
+    display = Display(tasks, len(slots) or len(todo))
     if args.launcher == "slurm":
         from runner.slurm import ClusterScheduler, parse_resources
 
-        todo = [task for task in tasks if task.status == "waiting"]
         folder = plan.output / "logs" / "slurm"
         scheduler = ClusterScheduler(todo, display, folder, parse_resources(args.slurm))
         going_on = "the submitted jobs go on (squeue lists them, scancel stops them)"
@@ -262,4 +411,4 @@ def say_missing(missing: dict[str, str], root: Path) -> None:
         print("left out, because missing:", file=sys.stderr)
         for name, reason in missing.items():
             print(f"    {name}: {reason}", file=sys.stderr)
-        print(f"get them with: {remedy(missing, root)}", file=sys.stderr)
+        print(remedy(missing, root), file=sys.stderr)

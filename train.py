@@ -14,6 +14,7 @@ if __name__ == "__main__":  # before the other imports: Ctrl-C ends these with a
     command_line.run("train")
 
 import argparse
+import contextlib
 import gc
 import logging
 import os
@@ -22,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from command_line import fail, interrupting_signals, names_file, one_line_errors
+from command_line import Output, interrupting_signals, names_file, one_line_errors
 from trainers.common.process import set_up_process
 
 MEMORY = (
@@ -120,9 +121,20 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
                 phases.found["train"]["start_epoch"] = trainer.start_epoch
             command = shlex.join(["python", "train.py", *argv])
             write_record(cfg, args, trainer, loaded=loaded, phases=phases.found, command=command)
+            if not args.eval_only:
+                say_how_to_predict(folder)
         finally:
             # The circle would leave the loaders' workers to the garbage collector, which waits 5 s for each.
             del trainer.test
+
+
+def say_how_to_predict(folder: Path) -> None:
+    """The last lines of a training: where its adapter lies, and the command that predicts with it."""
+    from trainers.common.export import FILE_NAME
+
+    for path in sorted(folder.glob(f"*/{FILE_NAME}")):
+        print(f"The adapter is in {path}")
+        print(f"Predict with it: python predict.py <pictures> --model-dir {shlex.quote(str(folder))}")
 
 
 def build(cfg: Any, args: argparse.Namespace, notes: list[tuple[int, str]], loaded: dict[str, str]) -> Any:
@@ -153,6 +165,27 @@ def build(cfg: Any, args: argparse.Namespace, notes: list[tuple[int, str]], load
     return trainer
 
 
+class Kept(Output):
+    """stdout that stays open: the original Dassl's logger closes the stream that it was given."""
+
+    def close(self) -> None:
+        with contextlib.suppress(ValueError):  # at the end it may be closed already
+            self.flush()
+
+
+def choose_dassl() -> None:
+    """Puts the original Dassl before ours where ``DASSL_PATH`` in the environment names it.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    original = os.environ.get("DASSL_PATH")
+    if original and not (Path(original) / "dassl" / "__init__.py").is_file():
+        raise ValueError(f'DASSL_PATH is "{original}", which holds no package dassl; unset it or correct it')
+    if original and original not in sys.path:
+        sys.path.insert(0, original)
+
+
 def split_runs(argv: list[str]) -> list[list[str]]:
     """The arguments of each run: what stands before, between and after ``--then``."""
     runs: list[list[str]] = [[]]
@@ -174,16 +207,12 @@ def main(argv: list[str] | None = None) -> int:
     parsed = [parse_args(words) for words in runs]
     console = sys.stdout
     set_up_process()
-    original = os.environ.get("DASSL_PATH")
-    if original and not (Path(original) / "dassl" / "__init__.py").is_file():
-        return fail(f'DASSL_PATH is "{original}", which holds no package dassl; unset it or correct it')
-    if original:
-        sys.path.insert(0, original)
+    choose_dassl()
     with interrupting_signals():
         for number, (args, words) in enumerate(zip(parsed, runs, strict=True)):
             if number:
-                sys.stdout = console  # the next run opens its own log
                 logging.getLogger().handlers.clear()
                 gc.collect()  # the last run's model makes room for the next one's
+            sys.stdout = Kept(console)  # each run opens its own log
             run(args, words)
     return 0

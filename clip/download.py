@@ -45,14 +45,11 @@ def download(url: str, root: str | Path | None = None) -> str:
         ValueError: the address carries no SHA-256, or a file of the repository has another one.
         OSError: no source delivered the file; says each reason, and where to put the file by hand.
     """
-    address = re.fullmatch(r"(.*)/([0-9a-f]{64})/([^/]+)", url)
-    if not address:
-        raise ValueError(f"{url}: no address of the form https://host/folder/<SHA-256>/<file>")
-    folder, sha256, name = address.groups()
+    folder, sha256, name = _parts(url)
     if folder.startswith(REPOSITORY):
         root = Path(__file__).resolve().parents[1]
         return str(_checked(root / folder.removeprefix(REPOSITORY) / name, sha256))
-    target = Path(root or os.environ.get("CLIP_CACHE") or "~/.cache/clip").expanduser() / name
+    target = _target(name, root)
     if _is_verified(target, sha256):
         return str(target)
     try:
@@ -67,6 +64,24 @@ def download(url: str, root: str | Path | None = None) -> str:
                 logger.warning("%s has another SHA-256 than %s: it will be replaced", target, sha256)
             _fetch_from_any(_sources(url), part, target, sha256)
     return str(target)
+
+
+def is_local(url: str, root: str | Path | None = None) -> bool:
+    """Tell whether `download` has nothing to fetch, unless the file that is there is damaged."""
+    folder, _, name = _parts(url)
+    return folder.startswith(REPOSITORY) or _target(name, root).exists()
+
+
+def _parts(url: str) -> tuple[str, str, str]:
+    """Split an address into folder, SHA-256 and file."""
+    address = re.fullmatch(r"(.*)/([0-9a-f]{64})/([^/]+)", url)
+    if not address:
+        raise ValueError(f"{url}: no address of the form https://host/folder/<SHA-256>/<file>")
+    return address.groups()
+
+
+def _target(name: str, root: str | Path | None) -> Path:
+    return Path(root or os.environ.get("CLIP_CACHE") or "~/.cache/clip").expanduser() / name
 
 
 def _checked(path: Path, sha256: str) -> Path:

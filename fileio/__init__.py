@@ -6,13 +6,14 @@ and PyYAML are imported by the functions that read their formats.
 
 from fileio.atomic import atomic_write, remove_leftovers, write_text
 from fileio.digest import file_digest, unchanged_digest
-from fileio.lock import InUse, exclusive
+from fileio.lock import InUse, exclusive, lock_holder
 
 __all__ = [
     "InUse",
     "atomic_write",
     "exclusive",
     "file_digest",
+    "lock_holder",
     "remove_leftovers",
     "unchanged_digest",
     "write_text",

@@ -76,6 +76,21 @@ def exclusive(path: Path, *, wait: bool = False) -> Iterator[bool]:
                 file.close()
 
 
+def lock_holder(path: Path) -> str:
+    """Who holds a lock of ``exclusive``; "" if nobody does, or files cannot be locked."""
+    if fcntl is None:
+        return ""
+    try:
+        with open(path, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _holder(file)
+    except OSError:
+        pass
+    return ""
+
+
 def _locked(path: Path, wait: bool) -> BinaryIO | None:
     """The lock file, locked; None where files cannot be locked."""
     if fcntl is None:

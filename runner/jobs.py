@@ -42,6 +42,16 @@ class Job:
     runs: tuple[Run, ...]
     after: str = ""
 
+    @property
+    def trainer(self) -> str:
+        return self.name.split()[0]
+
+    def alike(self, message: str) -> str:
+        """A message without the job's own folders: other jobs' messages may be the same."""
+        for run in self.runs:
+            message = message.replace(str(run.folder), "…")
+        return message
+
     def command(self) -> list[str]:
         """The whole command line; further runs follow ``--then``."""
         words = [sys.executable, str(ROOT / "train.py")]
@@ -115,10 +125,14 @@ def named_trainers(plan: Plan) -> list[str]:
 
 def configured_trainers(plan: Plan) -> list[str]:
     """Every trainer that has a configuration for each model of the plan; zero-shot CLIP first."""
-    models = [plan.source] if PROTOCOLS[plan.protocol].jobs is transfer else plan.datasets
     folders = {path.name for path in (ROOT / "configs" / "trainers").iterdir()} - {UNTRAINED[0]}
     names = [UNTRAINED[0], *sorted(folders, key=str.lower)]
-    return [name for name in names if all(has_config(plan, name, model) for model in models)]
+    return [name for name in names if all(has_config(plan, name, model) for model in models(plan))]
+
+
+def models(plan: Plan) -> Sequence[str]:
+    """The data sets that models are trained on."""
+    return [plan.source] if PROTOCOLS[plan.protocol].jobs is transfer else plan.datasets
 
 
 def base2new(plan: Plan, trainer: str, seed: int, shots: int) -> Iterator[Job]:

@@ -1,18 +1,22 @@
 """Runs jobs in processes of their own, a few at a time; what crashes is tried once more."""
 
 import contextlib
+import ctypes
 import logging
 import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from command_line import INTERRUPTED, STOP_SIGNALS, interrupting_signals, names_file
+from command_line import FULL, INTERRUPTED, STOP_SIGNALS, interrupting_signals, names_file, one_line
+from fileio import lock_holder
+from reporting.text import visible
 from runner.jobs import Job
 
 logger = logging.getLogger(__name__)
@@ -20,6 +24,10 @@ logger = logging.getLogger(__name__)
 USERS_MISTAKE = 2  # train.py's status for what a second try does not cure
 POLL = 0.2  # seconds
 PATIENCE = (20.0, 5.0)  # seconds after SIGINT, then after SIGTERM
+ALIKE = 2  # jobs that fail with the same user's mistake stop those that share what they have in common
+PROMPT = "\n$ "  # before the command of each attempt in a log
+PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
+LIBC = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 
 
 @dataclass
@@ -44,6 +52,7 @@ class Task:
     returncode: int | None = None
     reason: str = ""  # why it did not finish
     was_finished: bool = False  # before this call
+    holder: str = ""  # another process in its folder, which it waits for
     slot: Slot | None = None
     process: subprocess.Popen | None = None
 
@@ -114,13 +123,33 @@ class Scheduler:
         if first is not None and first.status in ("failed", "interrupted", "blocked"):
             task.status, task.reason = "blocked", f'"{first.job.name}" {first.status}'
             self.watcher.changed(task)
-        elif self.free and (first is None or first.status == "finished"):
+        elif self.free and (first is None or first.status == "finished") and not self.is_held(task):
             self.begin(task, self.free.pop(0))
 
+    def is_held(self, task: Task) -> bool:
+        """Whether another process works in the task's folders: another call's, or one whose call was killed.
+
+        The task waits for it, and then goes on from what it leaves.
+        """
+        holder = holder_of(task.job)
+        if holder and holder != task.holder:
+            task.holder = holder
+            self.watcher.changed(task)
+        task.holder = holder
+        return bool(holder)
+
     def begin(self, task: Task, slot: Slot) -> None:
-        task.process = start(self.command(task.job), task.log, slot.environment)
-        task.slot, task.status, task.since = slot, "running", time.time()
-        task.attempts += 1
+        task.slot, task.since = slot, time.time()
+        try:
+            task.process = start(self.command(task.job), task.log, slot.environment)
+        except OSError as error:
+            if error.errno in FULL:  # the others will not find room either
+                raise
+            self.free.append(slot)
+            task.status, task.reason = "failed", f"could not be started: {one_line(error)}"
+        else:
+            task.status = "running"
+            task.attempts += 1
         self.watcher.changed(task)
 
     def end(self, task: Task) -> None:
@@ -133,11 +162,35 @@ class Scheduler:
             task.status = "finished"
         elif was_interrupted(task.returncode):
             task.status, task.reason = "interrupted", describe_end(task.returncode, task.log, lacking)
+        elif task.returncode == USERS_MISTAKE and holder_of(task.job):  # who came between look and start
+            task.status = "waiting"
+            task.attempts -= 1
+            return
         else:
             again = task.attempts == 1 and task.returncode != USERS_MISTAKE
             task.status = "waiting" if again else "failed"
             task.reason = describe_end(task.returncode, task.log, lacking)
         self.watcher.changed(task)
+        if task.status == "failed" and task.returncode == USERS_MISTAKE:
+            self.stop_like(task)
+
+    def stop_like(self, task: Task) -> None:
+        """Blocks the waiting tasks that share with those that failed alike what these have in common.
+
+        Two seeds of a method on a data set stop its other seeds, a method's failures on two data sets the
+        method, and failures of two methods on two data sets everything.
+        """
+        reason = task.job.alike(task.reason)
+        failed = [t for t in self.tasks if t.status == "failed" and t.returncode == USERS_MISTAKE]
+        failed = [other for other in failed if other.job.alike(other.reason) == reason]
+        if len(failed) < ALIKE:
+            return
+        shared = set.intersection(*(traits(other.job) for other in failed))
+        for other in self.tasks:
+            if other.status == "waiting" and shared <= traits(other.job):
+                names = " and ".join(f'"{one.job.name}"' for one in failed[:ALIKE])
+                other.status, other.reason = "blocked", f"{names} failed alike"
+                self.watcher.changed(other)
 
     def stop(self) -> None:
         """Stops what is running: SIGINT, on which train.py keeps its resume file, then harder means."""
@@ -154,11 +207,34 @@ class Scheduler:
             process.wait()
 
 
+def holder_of(job: Job) -> str:
+    """Which process works in one of a job's folders; "" if none does."""
+    holders = (lock_holder(run.folder / ".lock") for run in job.runs)
+    return next(filter(None, holders), "")
+
+
+def traits(job: Job) -> set[str]:
+    """What a job has in common with others: its method, data set, shots."""
+    return {*job.kind.split(), job.dataset}
+
+
 def start(command: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen:
-    """Starts a command in a process group of its own; everything it says is added to ``log``."""
+    """Starts a command in a process group of its own; everything it says is added to ``log``.
+
+    Raises:
+        OSError: the log cannot be opened, or no process can be started.
+    """
+    parent = os.getpid()
+
+    def end_with_parent() -> None:
+        """Runs in the new process: a parent that is killed cannot stop it, so Linux sends it SIGTERM then."""
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
     log.parent.mkdir(parents=True, exist_ok=True)
     with names_file(str(log)), log.open("a", encoding="utf-8") as file:
-        file.write(f"\n$ {shlex.join(command)}\n")
+        file.write(f"{PROMPT}{' '.join(shlex.join(command).splitlines())}\n")  # what follows is its own
         file.flush()
         return subprocess.Popen(
             command,
@@ -167,6 +243,7 @@ def start(command: list[str], log: Path, environment: dict[str, str]) -> subproc
             stderr=subprocess.STDOUT,
             env=os.environ | environment,
             start_new_session=True,
+            preexec_fn=end_with_parent if LIBC is not None else None,
         )
 
 
@@ -194,13 +271,28 @@ def was_interrupted(returncode: int) -> bool:
 
 
 def describe_end(returncode: int, log: Path, lacking: list[Path]) -> str:
-    """Why a task failed: its error line or the last line of its log, and the exit status."""
+    """Why a task's last attempt failed: its error line or the last line it wrote, and the exit status."""
     if returncode == 0:
         return f'it ended well but left no "{lacking[0] / "results.json"}"'
     if returncode < 0:
         with contextlib.suppress(ValueError):
             return f"killed by {signal.Signals(-returncode).name}"
-    lines = [line.strip() for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    lines = [line.strip() for line in last_attempt(log).splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")]
-    last = (errors or lines)[-1].removeprefix("error: ").removesuffix(" (HEBA_TRACEBACK=1 shows where)")
-    return f"{last} (exit status {returncode})"
+    last = (errors or lines or ["it said nothing"])[-1]
+    last = last.removeprefix("error: ").removesuffix(" (HEBA_TRACEBACK=1 shows where)")
+    return f"{visible(last)} (exit status {returncode})"
+
+
+def last_attempt(log: Path, size: int = 1_000_000) -> str:
+    """What the last attempt of a task wrote to its log, at most the last ``size`` bytes of it.
+
+    A log that cannot be read gives "".
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - size, 0))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    return text.rpartition(PROMPT)[2].partition("\n")[2] if PROMPT in text else text

@@ -33,6 +33,18 @@ def parse_resources(pairs: Sequence[str]) -> dict[str, Any]:
     return resources
 
 
+def describe_request(tasks: Sequence[Task], pairs: Sequence[str]) -> list[str]:
+    """What Slurm would be asked for, in lines."""
+    resources = " ".join(
+        f"{name.removeprefix('slurm_')}={value}" for name, value in parse_resources(pairs).items()
+    )
+    lines = [f"each job would ask Slurm for: {resources}"]
+    for number, wave in enumerate(waves(tasks)):
+        when = ", which begins when the first has ended" if number else ""
+        lines.append(f"array {number + 1}: {len(wave)} jobs{when}")
+    return lines
+
+
 def run_job(command: list[str], log: str) -> tuple[int, float]:
     """Runs on the node: one job, and once more if it crashes; returns the exit status and the seconds."""
     began = time.time()

@@ -1,10 +1,12 @@
-"""What is there already: which data sets, and which jobs are finished. The only part that loads torch."""
+"""What is there already: which data sets, and which jobs are finished."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 
+from reporting.read import read_results
 from runner.jobs import Job, Run, dataset_config
+from runner.problems import Problems
 
 
 def missing_reason(dataset: str, root: Path) -> str:
@@ -25,18 +27,36 @@ def missing_reason(dataset: str, root: Path) -> str:
     return "" if not isinstance(folder, str) or path.is_dir() else f'no folder "{path}"'
 
 
-def unfinished(job: Job) -> Job | None:
-    """The job with those of its runs that are still to do; None if there are none."""
-    runs = tuple(run for run in job.runs if not run_is_finished(run))
-    return replace(job, runs=runs) if runs else None
+def unfinished(job: Job, problems: Problems) -> Job | None:
+    """The job with those of its runs that are still to do; None if there are none.
+
+    A folder with something else in it, which train.py would refuse, is added to ``problems``.
+    """
+    runs = []
+    for run in job.runs:
+        is_done = False
+        with problems.noting(job=job):
+            is_done = run_is_finished(run)
+        runs += [] if is_done else [run]
+    return replace(job, runs=tuple(runs)) if runs else None
+
+
+def recorded_seconds(job: Job) -> float:
+    """How long a finished job took, as its records say; 0 if they do not."""
+    records = [read_results(run.folder / "results.json", "accuracy").record or {} for run in job.runs]
+    phases = [phase for record in records for phase in record.get("phases", {}).values()]
+    return sum(phase.get("seconds", 0.0) for phase in phases)
 
 
 def run_is_finished(run: Run) -> bool:
     """Whether the run's folder holds its valid record, judged as ``train.py`` does.
 
-    Weights are not read again, which takes seconds a run: the record of an evaluation must name the digests
-    that its training recorded. Whatever is called unfinished here is judged again by ``train.py``, which says
-    what is wrong.
+    The weights that a training run left are read again, a second or two a run. An evaluation must have been
+    of the weights that its training recorded. What evaluates a model that is still to be trained is not
+    judged here.
+
+    Raises:
+        ValueError: the folder holds a run of something else, a damaged record or damaged weights.
     """
     if not (run.folder / "results.json").is_file():  # the usual case, without loading torch
         return False
@@ -45,13 +65,12 @@ def run_is_finished(run: Run) -> bool:
     from trainers.common.run_folder import is_finished, settle_precision
 
     args = train.parse_args(list(run.arguments))
-    loaded = (saved_weights(Path(args.model_dir)) or {}) if args.model_dir else {}
-    try:
-        cfg = setup_cfg(args)
-        settle_precision(cfg, args)
-        return is_finished(cfg, args, loaded, weights=False)
-    except (ValueError, OSError):
+    loaded = saved_weights(Path(args.model_dir)) if args.model_dir else {}
+    if loaded is None:
         return False
+    cfg = setup_cfg(args)
+    settle_precision(cfg, args)
+    return is_finished(cfg, args, loaded)
 
 
 def saved_weights(model_dir: Path) -> dict[str, str] | None:

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,15 @@ def pytest_configure() -> None:
 
 def _stay(number: int, frame: object) -> None:
     """Handles a signal by doing nothing."""
+
+
+def copy_repository(folder: Path) -> None:
+    """Copies the code, its configurations, scripts and documents into a folder; no data and no runs."""
+    for room in ROOT.iterdir():
+        if any(room.glob("*.py")) or room.name in ("configs", "scripts", "docs"):
+            shutil.copytree(room, folder / room.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in (*ROOT.glob("*.py"), ROOT / "pyproject.toml"):
+        shutil.copy(file, folder)
 
 
 def run_main(main: Callable[[list[str]], int], arguments: Sequence[object]) -> subprocess.CompletedProcess:

@@ -3,14 +3,15 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from demo import make_data
+from tests.conftest import ROOT, copy_repository
 from tests.test_reproduce_jobs import script_calls
 
 
@@ -25,23 +26,7 @@ def blocks() -> list[tuple[str, str]]:
 def house(tmp_path_factory: pytest.TempPathFactory, blocks: list[tuple[str, str]]) -> Path:
     """A copy in which steps 1 to 4 were taken."""
     house = tmp_path_factory.mktemp("house")
-    rooms = (
-        "clip",
-        "dassl",
-        "datasets",
-        "fileio",
-        "trainers",
-        "configs",
-        "scripts",
-        "docs",
-        "tests",
-        "reporting",
-        "runner",
-    )
-    for room in rooms:
-        shutil.copytree(ROOT / room, house / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("predict.py", "train.py", "reproduce.py", "pyproject.toml"):
-        shutil.copy(ROOT / file, house)
+    copy_repository(house)
     assert [language for language, _ in blocks] == ["python", "bash", "bash", "markdown", "bash"]
     (_, method), (_, configurations), (_, scripts), (_, line), _ = blocks
     (house / "trainers" / "rescale.py").write_text(method)
@@ -75,7 +60,8 @@ def test_a_method_added_by_the_steps_runs_beside_the_others(
 ) -> None:
     words = blocks[4][1].splitlines()[1].split()
     assert words[:3] == ["python", "reproduce.py", "demo"]
-    (tmp_path / "demo").mkdir()
+    few = replace(make_data.DATA_SETS["demo"], images={"train": 1, "val": 1, "test": 1})
+    make_data.make("demo", few, tmp_path)
     places = ["--root", str(tmp_path), "--output", str(tmp_path / "out"), "--seeds", "1", "--dry-run"]
     done = run(house, sys.executable, *words[1:], *places)
     assert done.returncode == 0, done.stderr

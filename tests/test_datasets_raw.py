@@ -146,10 +146,10 @@ def test_where_nothing_can_be_kept_the_split_is_for_this_run_alone(
 ) -> None:
     folder = make_folders(tmp_path, "DescribableTextures")
 
-    def full(*args: object) -> None:
+    def full(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage, "write", full)
+    monkeypatch.setattr(storage, "atomic_write", full)
     with caplog.at_level(logging.WARNING):
         one, other = (
             lists(build_dataset(config(tmp_path, "DescribableTextures", shots=-1, seed=seed)))

@@ -247,7 +247,7 @@ def test_a_failing_export_leaves_no_half_file(
     from trainers.common import export
 
     def fail(_: int) -> None:
-        raise OSError("No space left on device")
+        raise OSError(28, "No space left on device")
 
     adapter = read_adapter(exported(trained))
     monkeypatch.setattr(os, "fsync", fail)

@@ -2,14 +2,13 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import copy_repository
 
 TRAINER = '''
 import os.path as osp
@@ -158,9 +157,7 @@ PRECISIONS = ("fp16", "fp32")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository into which somebody dropped two trainer files, one of them broken."""
     house = tmp_path_factory.mktemp("house")
-    for room in ("clip", "dassl", "datasets", "fileio", "trainers", "configs"):
-        shutil.copytree(ROOT / room, house / room, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "train.py", house)
+    copy_repository(house)
     (house / "trainers" / "oldway.py").write_text(TRAINER)
     (house / "trainers" / "broken.py").write_text("import no_such_package\n")
     (house / "coop.yaml").write_text(CONFIG)

@@ -19,7 +19,7 @@ import train
 from clip import clip
 from clip.model import CLIP, build_model
 from dassl.config import get_cfg_default
-from tests.conftest import ROOT
+from tests.conftest import ROOT, copy_repository
 from tests.test_clip_weights import save_torchscript
 from trainers.common import config
 from trainers.common.prompts import dataset_template, template_prompts
@@ -113,9 +113,7 @@ for arguments in runs:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository with the trainers dropped in; two of them take the place of ours."""
     house = tmp_path_factory.mktemp("house")
-    for room in ("clip", "dassl", "datasets", "fileio", "trainers", "configs"):
-        shutil.copytree(ROOT / room, house / room, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "train.py", house)
+    copy_repository(house)
     for name in ("context_tuning", "image_conditioned", "zsclip"):
         shutil.copy(ROOT / "tests" / "old_style" / f"{name}.py", house / "trainers")
     coop = (house / "trainers" / "context_tuning.py").read_text().replace("class ContextTuning", "class CoOp")

@@ -1,6 +1,7 @@
 """Prompts and pictures belong to a run as its weights do; damaged weights are no model."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -100,7 +101,8 @@ def test_a_finished_run_of_other_prompts_or_pictures_is_not_this_run(
     change(data)
     assert train.main(arguments) == 2
     assert said in capsys.readouterr().err
-    assert not run_is_finished(Run(output, tuple(arguments)))
+    with pytest.raises(ValueError, match=re.escape(said)):
+        run_is_finished(Run(output, tuple(arguments)))
 
 
 def test_a_finished_run_is_finished_without_its_data_too(
@@ -122,6 +124,8 @@ def test_damaged_weights_are_no_finished_run(
     path.write_bytes(content)
     assert train.main(training(toy_data, output, toy_flags)) == 2
     assert f'"{path}" is damaged or replaced since training ended' in capsys.readouterr().err
+    with pytest.raises(ValueError, match="damaged or replaced since training ended"):
+        run_is_finished(Run(output, tuple(training(toy_data, output, toy_flags))))
     path.unlink()
     assert train.main(training(toy_data, output, toy_flags)) == 0
     assert f'"{path}" of the finished run is gone' in caplog.text

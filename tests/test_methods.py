@@ -77,7 +77,7 @@ class House:
             *("MODEL.BACKBONE.NAME", self.clip, "MODEL.BACKBONE.QUICK_GELU", True),
             *("DATALOADER.NUM_WORKERS", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 3),
             *("DATASET.NUM_SHOTS", 2, "DATASET.SUBSAMPLE_CLASSES", "base"),
-            *("OPTIM.MAX_EPOCH", EPOCHS, "TRAIN.PRINT_FREQ", 1, "USE_CUDA", False),
+            *("OPTIM.MAX_EPOCH", EPOCHS, "TRAIN.PRINT_FREQ", 1, "TRAIN.RESUME_SECONDS", 0, "USE_CUDA", False),
             *(word for key, value in options.items() for word in (f"{node(self.method)}.{key}", value)),
             *opts,
         ]

@@ -183,6 +183,25 @@ def test_a_configuration_file_does_not_make_the_cpu_emulate_but_the_command_line
     assert "set it to auto or fp32" in note
 
 
+def test_what_an_emulating_cpu_evaluated_in_fp32_is_finished_on_a_native_one(
+    begun_in_amp: Path, flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    file = tmp_path / "amp.yaml"
+    file.write_text((CONFIGS / "HeBA" / "base2new.yaml").read_text().replace('PREC: "auto"', 'PREC: "amp"'))
+    for config in (flags[flags.index("--config-file") + 1], str(file)):
+        arguments = [*flags]
+        arguments[flags.index("--config-file") + 1] = config
+        output = tmp_path / Path(config).stem
+        monkeypatch.setattr(precision, "cpu_flags", lambda: PLAIN)
+        assert evaluate(output, begun_in_amp, arguments) == 0
+        assert recorded(output) == "fp32"
+        monkeypatch.setattr(precision, "cpu_flags", lambda: NATIVE)
+        monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+        capsys.readouterr()
+        assert evaluate(output, begun_in_amp, arguments) == 0
+        assert "Finished already" in capsys.readouterr().out
+
+
 def test_a_model_trained_in_half_is_evaluated_so_where_the_cpu_multiplies_it(
     begun_in_amp: Path, flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

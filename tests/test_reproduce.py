@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shlex
 import time
 from dataclasses import replace
@@ -10,12 +11,19 @@ from pathlib import Path
 import pytest
 
 import reproduce
-from runner.display import Display, time_left
+from runner.display import Display, clock, progress, time_left
 from runner.jobs import Job, Plan, Run
 from runner.results import show_methods
 from runner.schedule import Slot, Task
+from runner.state import recorded_seconds
 from tests.conftest import ROOT
 from tests.result_trees import experiment, write_protocols, write_results
+
+# As Dassl writes it; test_a_training_tells_its_epoch_loss_and_time reads what the program wrote.
+LINE = (
+    "epoch [%d/50] batch [5/20] time 0.123 (0.130) data 0.001 (0.010) loss 0.3000 (0.2500) "
+    "acc 50.0000 (48.1000) lr 2.0000e-03 eta 0:01:02\n"
+)
 
 
 def some_tasks(folder: Path) -> list[Task]:
@@ -26,8 +34,7 @@ def some_tasks(folder: Path) -> list[Task]:
     tasks["before"].status, tasks["before"].was_finished = "finished", True
     tasks["busy"].status, tasks["busy"].since, tasks["busy"].slot = "running", time.time() - 40, Slot("GPU 1")
     tasks["bad"].status, tasks["bad"].reason = "failed", "no luck (exit status 1)"
-    (folder / "busy").mkdir()
-    (folder / "busy" / "metrics.jsonl").write_text('{"epoch": 3, "loss": 0.5}\n{"epoch": 4, "loss": 0.25}\n')
+    tasks["busy"].log.write_text(f"\n$ first attempt\n{LINE % 1}\n$ second\n{LINE % 3}{LINE % 4}")
     (folder / "done").mkdir()
     record = {"subsample_classes": "base", "accuracy": 81.234}
     (folder / "done" / "results.json").write_text(json.dumps(record))
@@ -47,7 +54,8 @@ def test_a_terminal_shows_a_table_that_is_redrawn(tmp_path: Path, monkeypatch: p
     lines = out.getvalue().splitlines()
     assert lines[0] == "2 of 5 jobs finished (1 before), 1 running, 1 failed, 1 waiting"
     assert lines[1] == "0:00:00 so far, about 0:02:40 left"
-    assert lines[2].split() == ["running", "busy", "GPU", "1", "0:00:40", "epoch", "4", "loss", "0.250"]
+    assert lines[2].split()[:5] == ["running", "busy", "GPU", "1", "0:00:40"]
+    assert lines[2].endswith("epoch 4/50, loss 0.2500, 0:01:02 left")
     assert lines[3].split()[:2] == ["failed", "bad"]
     display.tick()  # within the same second: nothing new
     assert out.getvalue().splitlines() == lines
@@ -70,6 +78,45 @@ def test_elsewhere_each_event_is_a_line(tmp_path: Path) -> None:
     assert f"failed: bad: no luck (exit status 1)\n    log: {tmp_path}/bad.log" in display.summary()
 
 
+def test_elsewhere_the_jobs_progress_is_written_once_a_minute(tmp_path: Path) -> None:
+    tasks, out = some_tasks(tmp_path), io.StringIO()
+    display = Display(tasks, 1, out)
+    display.tick()
+    assert out.getvalue() == ""
+    display.began -= 61
+    display.tick()
+    display.tick()
+    assert out.getvalue().splitlines() == [
+        "2 of 5 jobs finished (1 before), 1 running, 1 failed, 1 waiting; 0:01:01 so far, about 0:02:40 left",
+        "    busy on GPU 1: 0:00:40, epoch 4/50, loss 0.2500, 0:01:02 left",
+    ]
+
+
+def test_a_training_tells_its_epoch_loss_and_time(tmp_path: Path, written_run: Path) -> None:
+    (task,) = [task for task in some_tasks(tmp_path) if task.job.name == "busy"]
+    log = (written_run / "base" / "log.txt").read_text()
+    training, evaluation = log.split("Finish training")
+    parts = {"starts": training.partition("\nepoch [")[0], "trains": training, "evaluates": log}
+    found = {}
+    for name, text in parts.items():
+        task.log.write_text(f"\n$ a command\n{text}")
+        found[name] = str(progress(task))
+    assert found["starts"] == ""
+    assert re.fullmatch(r"epoch 3/3, loss \d\.\d{4}, 0:00:\d\d left", found["trains"])
+    assert found["evaluates"] == "evaluates"
+    # the end of a training names the adapter and the command that predicts with it
+    assert evaluation.splitlines()[-2:] == [
+        "The adapter is in base/adapter_learner/adapter.safetensors",
+        "Predict with it: python predict.py <pictures> --model-dir base",
+    ]
+
+
+def test_a_kind_that_trains_for_the_first_time_tells_what_is_left_at_least(tmp_path: Path) -> None:
+    tasks = some_tasks(tmp_path)
+    tasks[0].status = "waiting"
+    assert time_left(tasks, 1) == (pytest.approx(62 + 2 * 102, abs=3), False)
+
+
 def test_the_time_left_is_that_of_kinds_which_are_known(tmp_path: Path) -> None:
     tasks = some_tasks(tmp_path)
     left, is_all = time_left(tasks, 2)
@@ -78,6 +125,7 @@ def test_the_time_left_is_that_of_kinds_which_are_known(tmp_path: Path) -> None:
     tasks[3].job = replace(tasks[3].job, kind="never seen")
     assert time_left(tasks, 2) == (pytest.approx(60, abs=2), False)
     tasks[0].status = "waiting"
+    tasks[2].log.unlink()
     assert time_left(tasks, 2) == (0, False)
 
 
@@ -116,7 +164,11 @@ def test_a_dry_run_prints_commands_and_what_is_missing(
     assert commands[0][1] == str(ROOT / "train.py")
     assert commands[0][-2:] == ["OPTIM.LR", "0.5"]
     assert "oxford_pets: no folder" in said.err
-    assert "caltech101" not in said.err
+    assert "caltech101: no folder" not in said.err
+    assert said.err.startswith("2 jobs to do, 0 of 2 are finished: HeBA 2\n")
+    assert "data sets: caltech101; seeds: 1, 2\n" in said.err
+    assert "how long: not known" in said.err
+    assert "where: 1 job at a time on the " in said.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -133,7 +185,7 @@ def test_a_dry_run_prints_commands_and_what_is_missing(
         (["base2new", "--datasets", "caltech101", "--shots", "0"], "--shots 0: give images a class"),
         (["few_shot", "--datasets", "caltech101", "--shots", "1", "-3"], "--shots -3: give images a class"),
         (["base2new", "--datasets", "caltech101", "--", "OPTIM.LR"], "pairs KEY VALUE"),
-        (["base2new", "--datasets", "caltech101", "--trainers", "Typo"], "trainer Typo"),
+        (["base2new", "--datasets", "caltech101", "--trainers", "Typo"], "there is no trainer Typo"),
     ],
 )
 def test_mistakes_are_named_before_anything_starts(
@@ -142,6 +194,37 @@ def test_mistakes_are_named_before_anything_starts(
     assert reproduce.main([call[0], "--root", str(toy_data), "--output", str(tmp_path), *call[1:]]) == 2
     assert named in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_says_how_long_and_what_slurm_would_be_asked_for(
+    toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], written_run: Path
+) -> None:
+    log = tmp_path / "log"
+    record = json.loads((written_run / "base" / "results.json").read_text())
+    runs = (Run(written_run / "base", ()), Run(written_run / "novel", ()))
+    seconds = recorded_seconds(Job("x", "HeBA dtd", "dtd", runs))
+    assert seconds > record["seconds"] > 0
+    kind = Job("x", "HeBA dtd", "dtd", ())
+    tasks = [
+        Task(kind, log, "finished", seconds=seconds, was_finished=True),
+        Task(kind, log),
+        Task(kind, log),
+    ]
+    assert reproduce.describe_time(tasks, 1).startswith(f"about {clock(2 * seconds)} by the finished jobs")
+    call = [
+        "base2new",
+        "--datasets",
+        "caltech101",
+        "--root",
+        str(toy_data),
+        "--output",
+        str(tmp_path / "new"),
+    ]
+    slurm = ["--launcher", "slurm", "--slurm", "partition=gpu", "timeout_min=60"]
+    assert reproduce.main([*call, *slurm, "--dry-run"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    asked = "gpus_per_node=1 cpus_per_task=8 timeout_min=60 partition=gpu"
+    assert said[-2:] == [f"each job would ask Slurm for: {asked}", "array 1: 3 jobs"]
 
 
 def test_an_output_that_is_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

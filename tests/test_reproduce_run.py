@@ -76,8 +76,10 @@ def test_a_protocol_survives_an_interrupt_and_a_killed_job(
     (line,) = capsys.readouterr().out.splitlines()
     assert "--eval-only" in line  # the training run is not repeated
     assert "--then" not in line
-    assert reproduce.main([*dry, "OPTIM.LR", "0.5"]) == 0
-    assert " --then " in capsys.readouterr().out  # other settings: what is finished is something else
+    assert reproduce.main([*dry, "OPTIM.LR", "0.5"]) == 2
+    said = capsys.readouterr()
+    assert " --then " in said.out  # other settings: what is finished is something else
+    assert "holds a finished run with other settings (OPTIM.LR 0.0075 != 0.5)" in said.err
 
 
 # --- arrays -----------------------------------------------------------------------------------------------

@@ -563,8 +563,8 @@ def test_half_written_files_of_a_killed_run_are_swept_up(tmp_path: Path) -> None
     half = [tmp_path / "resume.pth.tar", tmp_path / "results.json", model / "model.pth.tar-3"]
     half = [temporary_name(path) for path in [*half, model / "adapter.safetensors"]]
     # a live run's in a folder below this one, and what a user keeps there
-    others = [temporary_name(child / name) for name in ("resume.pth.tar", "adapter.safetensors")]
-    others += [temporary_name(child / "adapter_learner" / "model.pth.tar-3"), temporary_name(tmp_path / "me")]
+    others = [child / "resume.pth.tar", child / "adapter_learner" / "model.pth.tar-3", tmp_path / "me"]
+    others = [temporary_name(path) for path in [*others, child / "adapter_learner" / "adapter.safetensors"]]
     others += [tmp_path / "notes.tmp-2024", model / "mine.tmp-1", model / "model.pth.tar-3.tmp-mine"]
     for path in (*half, *others):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from torchvision import transforms as T
 from yacs.config import CfgNode
 
 from dassl.data.datasets import Datum, build_dataset
-from dassl.data.image_cache import ImageCache
+from dassl.data.image_cache import ImageCache, jobs_at_once
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import build_transform, interpolation_mode, normalize
 from dassl.utils import isolated_rng, mix_seed, read_image
@@ -185,7 +185,7 @@ def build_data_loader(
         sampler_type, cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins
     )
     dataset = (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train)
-    workers = min(cfg.DATALOADER.NUM_WORKERS, _num_cpus())  # with more, torch warns
+    workers = min(cfg.DATALOADER.NUM_WORKERS, max(_num_cpus() // jobs_at_once(), 1))  # with more, torch warns
     loader = DataLoader(
         dataset,
         batch_size=batch_size,

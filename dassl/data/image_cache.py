@@ -7,6 +7,13 @@ import torch
 from PIL import Image
 
 SHARED_MEMORY = "/dev/shm"  # where Linux counts what processes share; containers may have little of it
+JOBS = "HEBA_JOBS"  # in the environment: how many jobs share this machine
+
+
+def jobs_at_once() -> int:
+    """How many jobs share this machine, as whoever started them says in ``HEBA_JOBS``; 1 if nobody does."""
+    text = os.environ.get(JOBS, "")
+    return max(int(text), 1) if text.isdecimal() else 1
 
 
 class ImageCache:
@@ -17,14 +24,16 @@ class ImageCache:
     Args:
         number: of images.
         megabytes: size of the block (10^6 bytes); memory is taken as images come.
-        shared: whether processes share it. Then the block is at most half of the shared memory that is free.
+        shared: whether processes share it. Then the block is at most half of the shared memory that is free,
+            divided by the number of jobs at a time: each sees it free when they start together, and takes it
+            later.
     """
 
     def __init__(self, number: int, megabytes: float, shared: bool) -> None:
         size = int(megabytes * 1e6)
         if shared and os.path.isdir(SHARED_MEMORY):
             free = os.statvfs(SHARED_MEMORY)
-            size = min(size, free.f_bavail * free.f_frsize // 2)
+            size = min(size, free.f_bavail * free.f_frsize // (2 * jobs_at_once()))
         storage = torch.UntypedStorage._new_shared(size) if shared else torch.UntypedStorage(size)
         self._bytes = torch.empty(0, dtype=torch.uint8).set_(storage)
         # start, height, width of each image; height 0: not there

@@ -43,7 +43,7 @@ class SimpleTrainer(TrainerBase):
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
-        _check_settings(cfg)
+        SimpleTrainer.check_cfg(self, cfg)  # also where a subclass replaces it
         self.check_cfg(cfg)
         self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
         self.start_epoch = self.epoch = 0
@@ -56,7 +56,8 @@ class SimpleTrainer(TrainerBase):
         self.best_result = -math.inf
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Refuses a configuration that the trainer cannot run."""
+        """Refuses a configuration that the trainer cannot run; here values that no run can have."""
+        _check_settings(cfg)
 
     def build_data_loader(self) -> None:
         """Makes the data set and its loaders."""

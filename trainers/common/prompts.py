@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -189,6 +190,13 @@ def described_prompts(
     return description_prompts(classnames, path, context, remedy=remedy)
 
 
+def prepare_descriptions(path: Path) -> str:
+    """The command that fetches published descriptions to where they are looked for."""
+    root = path.absolute().parent
+    where = f" --root {shlex.quote(str(root.parent))}" if root.name == "descriptions" else ""
+    return f"python -m datasets.prepare descriptions{where}"
+
+
 def description_prompts(
     classnames: Sequence[str], path: Path, context: str | None, *, remedy: str = ""
 ) -> list[list[str]]:
@@ -207,7 +215,7 @@ def description_prompts(
     if not path.is_file():
         raise FileNotFoundError(
             f'LLM descriptions "{path}" are missing: a JSON object {{class name: [sentence, …]}} '
-            f"(get it with: python -m datasets.prepare descriptions){remedy}"
+            f"(get it with: {prepare_descriptions(path)}){remedy}"
         )
     try:
         entries = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=tuple)  # of (key, value)

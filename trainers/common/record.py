@@ -62,11 +62,15 @@ def relevant_settings(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
+def trainer_class(cfg: CfgNode) -> type | None:
+    """The class of the run's trainer; None where the name is not registered."""
+    name = cfg.TRAINER.NAME
+    return TRAINER_REGISTRY.get(name) if name in TRAINER_REGISTRY.registered_names() else None
+
+
 def other_methods(cfg: CfgNode) -> list[str]:
     """The nodes below ``TRAINER`` that hold other methods' options."""
-    trainer = cfg.TRAINER.NAME
-    kind = TRAINER_REGISTRY.get(trainer) if trainer in TRAINER_REGISTRY.registered_names() else None
-    wanted = getattr(kind, "options_name", "") or trainer
+    wanted = getattr(trainer_class(cfg), "options_name", "") or cfg.TRAINER.NAME
     nodes = [name for name, node in cfg.TRAINER.items() if isinstance(node, CfgNode)]
     own = [name for name in nodes if name.lower() == wanted.lower()]
     return [name for name in nodes if own and name not in own]

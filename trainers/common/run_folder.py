@@ -13,7 +13,6 @@ import torch
 from yacs.config import CfgNode
 
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint
 from fileio import InUse, exclusive, file_digest, remove_leftovers
 from fileio.unpickle import read_tensors
@@ -33,6 +32,7 @@ from trainers.common.record import (
     read_record,
     settings,
     show_differences,
+    trainer_class,
 )
 
 logger = logging.getLogger(__name__)
@@ -53,38 +53,60 @@ def settle_precision(cfg: CfgNode, args: argparse.Namespace) -> list[tuple[int, 
     """
     others = other_methods(cfg)
     nodes = [name for name, node in cfg.TRAINER.items() if name not in others and "PREC" in (node or ())]
-    if len(nodes) != 1:  # the trainer's options have another name than the trainer, or there is no PREC
-        return []
-    key, device = f"TRAINER.{nodes[0]}.PREC", device_of(cfg)
-    asked = cfg.TRAINER[nodes[0]].PREC
-    here = recorded_config(cfg.RESUME or cfg.OUTPUT_DIR).get(key)
-    trained = recorded_config(args.model_dir).get(key) if args.eval_only and args.model_dir else None
-    named = asked != AUTO and key in args.opts[::2]
-    if trained and is_emulated(trained, device) and not named and (asked != AUTO or here in (None, "fp32")):
-        chosen = "fp32"
-        text = (
-            f"The model was trained in {trained}, which this CPU only emulates: it is evaluated in fp32 "
-            f"({key} {trained} on the command line evaluates it in {trained})"
+    begun = recorded_config(cfg.RESUME or cfg.OUTPUT_DIR)
+    trained = recorded_config(args.model_dir) if args.eval_only and args.model_dir else {}
+    cfg.defrost()
+    notes = []
+    for node in nodes:
+        key = f"TRAINER.{node}.PREC"
+        asked = cfg.TRAINER[node].PREC
+        named = asked != AUTO and key in args.opts[::2]
+        cfg.TRAINER[node].PREC, said = choose_precision(
+            key, asked, begun=begun.get(key), trained=None if named else trained.get(key), cfg=cfg
         )
-    elif asked != AUTO:
-        chosen, text = asked, ""
-    elif here or trained:
-        chosen = here or trained
-        text = f"{key} auto is {chosen}, as in the run that is {'continued' if here else 'evaluated'}"
-    else:
-        published = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "published_precision", "fp16")
-        chosen = decide(asked, published, device)
+        notes.append(said)
+    cfg.freeze()
+    # The trainer's own options are those under its name; of a trainer without such all may be read.
+    return notes[0] if len(notes) == 1 else []
+
+
+def choose_precision(
+    key: str, asked: str, *, begun: str | None, trained: str | None, cfg: CfgNode
+) -> tuple[str, list[tuple[int, str]]]:
+    """The precision of a run, and what the log must say about it.
+
+    Args:
+        key: of the precision.
+        asked: its value: a precision or auto.
+        begun: precision of the run that lies in the output folder.
+        trained: precision of the training of the model that is evaluated, unless another one is named.
+        cfg: the configuration, of which trainer and device count.
+    """
+    device = device_of(cfg)
+    if trained and is_emulated(trained, device) and begun != trained:
+        return "fp32", [
+            (
+                logging.INFO,
+                f"The model was trained in {trained}, which this CPU only emulates: it is evaluated in fp32 "
+                f"({key} {trained} on the command line evaluates it in {trained})",
+            )
+        ]
+    chosen, text = asked, ""
+    if asked == AUTO and (begun or trained):
+        chosen = begun or trained
+        text = f"{key} auto is {chosen}, as in the run that is {'continued' if begun else 'evaluated'}"
+    elif asked == AUTO:
+        chosen = decide(asked, getattr(trainer_class(cfg), "published_precision", "fp16"), device)
         text = f"{key} auto is {chosen} on this {'GPU' if device.type == 'cuda' else 'CPU'}"
         if device.type == "cpu" and is_native(torch.bfloat16):
             text += f"; it multiplies bf16 natively: {key} bf16 is the quicker choice at ViT-B/16's size"
+    elif trained == asked and begun == "fp32":  # evaluated before, on a CPU that only emulates the training's
+        chosen = begun
     notes = [(logging.INFO, text)] if text else []
     if is_emulated(chosen, device):
         text = f"{key} is {chosen}, which this CPU only emulates, many times slower than fp32"
         notes.append((logging.WARNING, f"{text}; set it to auto or fp32 in a new output folder"))
-    cfg.defrost()
-    cfg.TRAINER[nodes[0]].PREC = chosen
-    cfg.freeze()
-    return notes
+    return chosen, notes
 
 
 def recorded_config(folder: str) -> dict[str, Any]:
@@ -101,16 +123,13 @@ def recorded_config(folder: str) -> dict[str, Any]:
     return {}
 
 
-def is_finished(
-    cfg: CfgNode, args: argparse.Namespace, loaded: dict[str, str], *, weights: bool = True
-) -> bool:
+def is_finished(cfg: CfgNode, args: argparse.Namespace, loaded: dict[str, str]) -> bool:
     """Whether this very run is finished already.
 
     Args:
         cfg: its configuration.
         args: its command line.
         loaded: SHA-256 of the files that it evaluates.
-        weights: whether to read the weights that a training run left, to see whether they are whole.
 
     Raises:
         ValueError: the output folder holds a run of something else, and the differences are named; or the
@@ -138,8 +157,7 @@ def is_finished(
             f'"{output}" holds a finished run with other settings ({"; ".join(different)}); '
             "choose another output folder, or delete that one to lose it"
         )
-    if weights:
-        check_saved(output, record)
+    check_saved(output, record)
     return True
 
 
@@ -148,7 +166,7 @@ def different_inputs(cfg: CfgNode, record: dict[str, Any]) -> list[str]:
 
     Where the data cannot be read, a warning says so and nothing is compared.
     """
-    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    method = trainer_class(cfg)
     try:
         dataset = DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
         data = describe_data(dataset, cfg.DATASET.ROOT)

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
@@ -25,11 +26,12 @@ NO_READER = 141  # as a shell has it for a program that SIGPIPE ended
 # What is mostly a setting, a missing file or a full disk, and not a fault of the program.
 USUAL_ERRORS = (ValueError, LookupError, OSError, FloatingPointError, MemoryError, RecursionError)
 STDOUT = "the standard output"
+LONGEST = 1000  # characters of an error's message
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # torch's errors of memory on a GPU, on the CPU and in loader workers are RuntimeErrors.
 OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|Cannot allocate memory|Unable to allocate|ALLOC_FAILED"
-    r"|killed by signal: (Killed|Bus error)"
+    r"|failed to map segment|killed by signal: (Killed|Bus error)"
 )
 # Windows has no SIGHUP.
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -57,12 +59,10 @@ def run(module: str) -> None:
     """Imports a command's module and exits with the status of its ``main``."""
     if sys.stdout is not None:
         sys.stdout = Output(sys.stdout)
-    try:
-        main = importlib.import_module(module).main
-    except KeyboardInterrupt:
-        say("interrupted")
-        sys.exit(INTERRUPTED)
-    sys.exit(main())
+    ignore_signals = interrupt_once()
+    status = one_line_errors()(lambda argv: importlib.import_module(module).main(argv))()
+    ignore_signals()  # the end of Python and torch would answer one with a traceback
+    sys.exit(status)
 
 
 def one_line_errors(again: str = "", memory: str = "") -> Callable[[Callable], Callable]:
@@ -131,6 +131,11 @@ def describe(error: Exception, memory: str = "") -> str:
     if lacks_memory(error):
         remedy = memory or "close other programs, or use a machine that has more"
         return f"out of memory ({first_sentence(error)}): {remedy}"
+    if isinstance(error, ModuleNotFoundError) and error.name and not is_ours(error.name):
+        package = error.name.partition(".")[0]
+        return (
+            f'the Python package "{package}" is not installed: bash scripts/setup.sh installs what is needed'
+        )
     if not isinstance(error, USUAL_ERRORS):
         return ""
     text = one_line(error)
@@ -143,12 +148,18 @@ def describe(error: Exception, memory: str = "") -> str:
     return text
 
 
+def is_ours(module: str) -> bool:
+    """Whether a module's package lies beside this file: that it is missing is a fault of the program."""
+    path = Path(__file__).with_name(module.partition(".")[0])
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
 def lacks_memory(error: Exception) -> bool:
-    """Whether an error of Python, numpy, the system or torch says that memory has run out."""
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    is_torchs = isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
-    return isinstance(error, MemoryError) or is_torchs
+    """Whether an error of Python, numpy, the system, its loader or torch says that memory has run out."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+        return isinstance(error, MemoryError) or error.errno == errno.ENOMEM
+    tells = isinstance(error, (RuntimeError, ImportError, OSError))
+    return tells and OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def first_sentence(error: Exception) -> str:
@@ -159,16 +170,25 @@ def first_sentence(error: Exception) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error without control characters; of a loader worker's traceback the last line."""
+    """The message of an error without control characters; of a loader worker's traceback the last line.
+
+    Of a very long one, such as a value that somebody gave by mistake, beginning and end are kept.
+    """
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if "Original Traceback" in message:
         message = message.strip().splitlines()[-1].split(": ", 1)[-1]
-    return visible(" ".join(message.split()))
+    return shortened(visible(" ".join(message.split())))
+
+
+def shortened(text: str) -> str:
+    """A text of at most ``LONGEST`` characters, with … in its middle where it was longer."""
+    half = (LONGEST - 1) // 2
+    return text if len(text) <= LONGEST else f"{text[:half]}…{text[-half:]}"
 
 
 def fail(message: str) -> int:
     """Says what is wrong; returns the exit status."""
-    say(f"error: {visible(message)}")
+    say(f"error: {shortened(visible(message))}")
     return USAGE_ERROR
 
 
@@ -190,26 +210,63 @@ def names_file(path: str, errors: Sequence[int] = FULL) -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupting_signals(also: Sequence[int] = ()) -> Iterator[None]:
-    """SIGTERM and SIGHUP raise KeyboardInterrupt inside the block.
+    """SIGTERM and SIGHUP raise KeyboardInterrupt inside the block, each time.
 
     One that is ignored stays so (``nohup``). Outside the main thread, where Python allows no handlers,
-    nothing changes.
+    nothing changes. Where one has come, the handler that was set before is called at the end: it may ignore
+    those that follow.
 
     Args:
         also: signals that do the same even where they are ignored.
     """
+    served: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        raise KeyboardInterrupt("" if name == "SIGINT" else f"{name}: stopped")
+        served.append(number)
+        raise stopped(number)
 
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        # None: a handler that was not set by Python, and could not be put back.
-        heard = [number for number in STOP_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-        before = {number: signal.signal(number, interrupt) for number in [*also, *heard]}
+        before = {number: signal.signal(number, interrupt) for number in [*also, *heeded(STOP_SIGNALS)]}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if served and callable(before[served[0]]):
+            with contextlib.suppress(KeyboardInterrupt):
+                before[served[0]](served[0], None)
+
+
+def interrupt_once() -> Callable[[], None]:
+    """The first SIGINT, SIGTERM or SIGHUP raises KeyboardInterrupt; all that follow are ignored.
+
+    A second one would cut what the first one's end still has to do, and Python would show that as tracebacks.
+
+    Returns:
+        A function that ignores them from now on.
+    """
+    numbers = heeded([signal.SIGINT, *STOP_SIGNALS])
+
+    def ignore() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        ignore()
+        raise stopped(number)
+
+    for number in numbers:
+        signal.signal(number, interrupt)
+    return ignore
+
+
+def heeded(numbers: Sequence[int]) -> list[int]:
+    """The signals that are not ignored (``nohup``) and whose handlers Python knows and can put back."""
+    return [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+
+
+def stopped(number: int) -> KeyboardInterrupt:
+    """What a signal raises."""
+    name = signal.Signals(number).name
+    return KeyboardInterrupt("" if name == "SIGINT" else f"{name}: stopped")

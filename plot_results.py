@@ -20,6 +20,7 @@ import argparse
 from pathlib import Path
 
 from command_line import fail, one_line_errors
+from fileio import write_text
 from reporting import compare, published
 from reporting.command import print_lines
 from reporting.layout import find_places
@@ -70,10 +71,10 @@ def main(argv: list[str] | None = None) -> int:
             command = ["python", "plot_results.py", *(sys.argv[1:] if argv is None else argv)]
             page = make_page(tables, overviews(tables, methods), figures, args.vs, args.ci95, command)
             args.html.parent.mkdir(parents=True, exist_ok=True)
-            args.html.write_text(page, encoding="utf-8")
+            write_text(args.html, page)
             written.append(args.html)
     except OSError as error:
-        return fail(f"cannot write: {error}")
+        return fail(f"cannot write: {error}; make room, or name other places with --out and --html")
     for path in written:
         print_lines(path)
     return 0

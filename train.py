@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from command_line import Output, interrupting_signals, names_file, one_line_errors
+from command_line import Output, names_file, one_line_errors
 from trainers.common.process import set_up_process
 
 MEMORY = (
@@ -69,14 +69,16 @@ def epoch(text: str) -> int | str:
 
 
 def print_args(args: argparse.Namespace, cfg: Any) -> None:
-    """Dassl's opening lines of a log."""
+    """Dassl's opening lines of a log, and ours."""
+    from trainers.common.run_folder import OPENING
+
     stars = "*" * 15
     print(f"{stars}\n** Arguments **\n{stars}")
     for key, value in sorted(vars(args).items()):
         print(f"{key}: {value}")
     stars = "*" * 12
     print(f"{stars}\n** Config **\n{stars}\n{cfg}")
-    print("VLM-HeBA: a run is finished when its results.json is there")  # parse_test_res.py looks for it
+    print(OPENING)
 
 
 def run(args: argparse.Namespace, argv: list[str]) -> None:
@@ -197,7 +199,7 @@ def split_runs(argv: list[str]) -> list[list[str]]:
     return runs
 
 
-@one_line_errors("the same command resumes", MEMORY)
+@one_line_errors("the same command goes on from the last saved state, if any", MEMORY)
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0 done, 2 a mistake, a full disk or too little memory, 130 interrupted.
 
@@ -208,11 +210,10 @@ def main(argv: list[str] | None = None) -> int:
     console = sys.stdout
     set_up_process()
     choose_dassl()
-    with interrupting_signals():
-        for number, (args, words) in enumerate(zip(parsed, runs, strict=True)):
-            if number:
-                logging.getLogger().handlers.clear()
-                gc.collect()  # the last run's model makes room for the next one's
-            sys.stdout = Kept(console)  # each run opens its own log
-            run(args, words)
+    for number, (args, words) in enumerate(zip(parsed, runs, strict=True)):
+        if number:
+            logging.getLogger().handlers.clear()
+            gc.collect()  # the last run's model makes room for the next one's
+        sys.stdout = Kept(console)  # each run opens its own log
+        run(args, words)
     return 0

@@ -91,11 +91,12 @@ def read_weights(path: str | Path, published: Collection[str] = ()) -> Weights:
     kind = _file_kind(path)
     metadata: dict[str, str] = {}
     if kind == "torchscript" and (digest := unchanged_digest(path)) not in published:
+        extra = "-tensors" if path.suffix == ".safetensors" else ""  # not onto the archive itself
         raise ValueError(
             f"{path}: is a TorchScript archive, a program, and is not run: its SHA-256 {digest[:12]}… is "
             "none of OpenAI's. Save its tensors alone, on a machine where you trust the file: "
             f'safetensors.torch.save_file(torch.jit.load("{path.name}").state_dict(), '
-            f'"{path.stem}.safetensors")'
+            f'"{path.stem}{extra}.safetensors")'
         )
     try:
         if kind == "safetensors":

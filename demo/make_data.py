@@ -29,7 +29,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from command_line import names_file, one_line_errors
+from command_line import names_file, one_line_errors, say
+from datasets.preparation.layout import set_aside
 from demo import world
 from demo.render import SIDE, STYLES, render
 from fileio import atomic_write
@@ -111,19 +112,23 @@ def make(stem: str, data_set: DataSet, root: Path) -> str:
     digest = recipe_digest(data_set)
     if folder.is_dir() and any(folder.iterdir()) and not stamp.is_file():
         raise ValueError(f'"{folder}" was not made by this script: move it away, or choose another --root')
+    split: dict[str, list] = {part: [] for part in data_set.images}
+    files = [class_files(folder, name, data_set.images) for name in data_set.class_names()]
+    for label, name in enumerate(data_set.class_names()):
+        for part, paths in files[label].items():
+            split[part] += [[path.relative_to(folder / "images").as_posix(), label, name] for path in paths]
+    content = json.dumps(split).encode()
     if stamp.is_file() and stamp.read_text().strip() != digest:  # by another version: draw anew
         remove_drawn(folder, data_set)
+        if split_path.is_file() and split_path.read_bytes() != content:  # names what is no more
+            set_aside(split_path)
     write(stamp, digest.encode() + b"\n")
-    split: dict[str, list] = {part: [] for part in data_set.images}
     drawn = 0
-    for label, name in enumerate(tqdm(data_set.class_names(), desc=stem, unit="class")):
-        files = class_files(folder, name, data_set.images)
-        drawn += draw_class(stem, label, data_set, [path for paths in files.values() for path in paths])
-        for part, paths in files.items():
-            split[part] += [[path.relative_to(folder / "images").as_posix(), label, name] for path in paths]
+    for label, parts in enumerate(tqdm(files, desc=stem, unit="class")):
+        drawn += draw_class(stem, label, data_set, [path for paths in parts.values() for path in paths])
     described = root / "descriptions" / f"{data_set.described_by or stem}.json"
-    write(described, json.dumps(descriptions(data_set), indent=1).encode())
-    write(split_path, json.dumps(split).encode())
+    write_unless_changed(described, json.dumps(descriptions(data_set), indent=1).encode())
+    write_unless_changed(split_path, content)
     count = sum(map(len, split.values()))
     return f"{folder}: {len(data_set.classes)} classes, {count} pictures, {drawn} of them drawn now"
 
@@ -176,6 +181,14 @@ def write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, sync=False) as file:  # thousands of pictures, which are quickly drawn again
         file.write(content)
+
+
+def write_unless_changed(path: Path, content: bytes) -> None:
+    """Write a file, unless one with another content is there: the user's, which stays."""
+    if not path.exists():
+        write(path, content)
+    elif path.read_bytes() != content:
+        say(f'warning: "{path}" was changed and stays as it is; delete it to get the original')
 
 
 def contact_sheet(columns: int = 12, zoom: int = 2) -> Image.Image:

@@ -1,10 +1,19 @@
 """Pretrains the demo's CLIP on random captions of the plain style, and writes weights and recipe.
 
-    python demo/pretrain.py --out demo    # what made demo/demo-vit-8-quickgelu.pt
+    python demo/pretrain.py --out some/folder    # the defaults made demo/demo-vit-8-quickgelu.pt
 
 The budget is a number of steps, not minutes, so that the same seed, torch and machine give the same weights.
 The few-shot classes (`world.CLASSES`) never occur. Symbols: B pictures, L tokens, V words of the world.
 """
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":  # before torch is imported, which takes seconds: Ctrl-C ends that with a line, too
+    import command_line
+
+    command_line.run("demo.pretrain")
 
 import argparse
 import hashlib
@@ -12,10 +21,8 @@ import json
 import math
 import platform
 import random
-import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,13 +30,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from clip.clip import PIXEL_MEAN, PIXEL_STD, tokenize  # noqa: E402
-from clip.layout import trim_to_longest  # noqa: E402
-from clip.model import CLIP  # noqa: E402
-from demo import world  # noqa: E402
-from demo.render import SIDE, STYLES, render  # noqa: E402
-from fileio import file_digest  # noqa: E402
+from clip.clip import PIXEL_MEAN, PIXEL_STD, tokenize
+from clip.layout import trim_to_longest
+from clip.model import CLIP
+from command_line import one_line_errors
+from demo import world
+from demo.render import SIDE, STYLES, render
+from fileio import atomic_write, file_digest, write_text
 
 WEIGHTS = "demo-vit-8-quickgelu.pt"  # clip.weights reads the activation off the name
 POSITIONS = 32  # of CLIP's 77 that captions and prompts of the demo can reach, and that are stored
@@ -215,8 +222,9 @@ def tensor_digest(state: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Pretrain, and write the weights and `recipe.json` into a folder."""
+@one_line_errors("the same command starts anew", "lower --batch or --pool")
+def main(argv: list[str] | None = None) -> int:
+    """Pretrain, and write the weights and `recipe.json` into a folder; returns the exit status."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--out", type=Path, required=True, help="folder of the weights and the recipe")
@@ -231,6 +239,10 @@ def main(argv: list[str] | None = None) -> None:
             parser.error(f"--{name} {getattr(args, name)} is below {least}: set it to {least} or more")
     if args.batch > args.pool:
         parser.error(f"--batch {args.batch} is more than --pool {args.pool}: enlarge the pool")
+    for name in (WEIGHTS, "recipe.json"):
+        if (args.out / name).exists():
+            raise ValueError(f'"{args.out / name}" is there already: delete it, or choose another --out')
+    args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # more threads change the last digits, and fight for a shared machine
     recipe = Recipe(seed=args.seed, steps=args.steps, batch=args.batch, pool=args.pool)
     start = time.time()
@@ -238,8 +250,8 @@ def main(argv: list[str] | None = None) -> None:
     minutes = (time.time() - start) / 60
     accuracies = zero_shot(model) if args.watch else {}
     state = stored(model)
-    args.out.mkdir(parents=True, exist_ok=True)
-    torch.save(state, args.out / WEIGHTS)
+    with atomic_write(args.out / WEIGHTS) as file:
+        torch.save(state, file)
     record = {
         "weights": WEIGHTS,
         "sha256": file_digest(args.out / WEIGHTS),
@@ -253,9 +265,6 @@ def main(argv: list[str] | None = None) -> None:
         "numpy": np.__version__,
         "machine": f"{platform.machine()}, one thread",
     }
-    (args.out / "recipe.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_text(args.out / "recipe.json", json.dumps(record, indent=1) + "\n")
     print(json.dumps(accuracies), f"{minutes:.1f} min, {args.out / WEIGHTS}")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -17,6 +17,8 @@ except ImportError:  # Windows
 
 logger = logging.getLogger(__name__)
 
+OWN = b"process "  # how the text of a lock file begins
+
 # flock, not lockf: a lock of lockf vanishes without a word when any part of the process opens and closes the
 # file, and does not hold between threads. What flock lacks is that forked children (loader workers) hold it
 # too, also after their parent was killed; they close their copy of the file as soon as they start. Children
@@ -50,7 +52,7 @@ def exclusive(path: Path, *, wait: bool = False) -> Iterator[bool]:
 
     Raises:
         InUse: another process holds it, and ``wait`` is not set.
-        OSError: the lock file cannot be made.
+        OSError: the lock file cannot be made, or something else has its name.
     """
     file = _locked(path, wait)
     if file is None:
@@ -96,7 +98,7 @@ def _locked(path: Path, wait: bool) -> BinaryIO | None:
     if fcntl is None:
         return None
     while True:
-        file = open(path, "a+b")  # noqa: SIM115  # it stays open as long as the lock is held
+        file = _opened(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -113,6 +115,22 @@ def _locked(path: Path, wait: bool) -> BinaryIO | None:
         if _is_at(file, path):
             return file
         file.close()  # its holder removed it while this process was about to lock it: a new one is needed
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Opens a lock file, or makes it; it stays open as long as the lock is held.
+
+    Raises:
+        OSError: what has its name is a link, no file, or a file that no lock has written.
+    """
+    if not os.path.lexists(path) or (path.is_file() and not path.is_symlink()):
+        # O_NOFOLLOW: a link may have been put there since
+        file = open(path, "a+b", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))  # noqa: SIM115
+        file.seek(0)
+        if file.read(len(OWN)) in (b"", OWN):
+            return file
+        file.close()
+    raise OSError(f'"{path}" is in the way of the lock of that name; move it away')
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:

@@ -25,6 +25,7 @@ COMMANDS = {
     "reproduce": (["base2new"], "output_folder", True),
     "datasets.prepare": (["dtd"], "run", True),
     "demo.make_data": (["--root", "data"], "make", True),
+    "demo.pretrain": (["--out", "."], "pretrain", True),
 }
 COMMANDS |= {name: (["."], "find_places", False) for name in ("parse_test_res", "plot_results")}
 
@@ -97,6 +98,54 @@ def test_an_interrupt_of_the_imports_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\n")
     done = python("import command_line; command_line.run('slow')", PYTHONPATH=str(tmp_path))
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+def test_signals_after_the_first_are_ignored_until_the_end() -> None:
+    body = """import os, signal, time
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        print("cleaned up")"""
+    done = python(program(body))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "cleaned up\n", "SIGTERM: stopped\n")
+    late = "import atexit, os, signal; atexit.register(os.kill, os.getpid(), signal.SIGTERM)"
+    assert python(program(late)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("raise ImportError('x.so: failed to map segment from shared object')", "error: out of memory ("),
+        (
+            "raise OSError('x.so: cannot allocate memory')".replace("cannot", "Cannot"),
+            "error: out of memory (",
+        ),
+        (
+            "import no_such.part",
+            'error: the Python package "no_such" is not installed: bash scripts/setup.sh',
+        ),
+    ],
+)
+def test_imports_that_fail_for_the_machines_reasons_are_one_line(
+    code: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "wanting.py").write_text(code)
+    done = python("import command_line; command_line.run('wanting')", PYTHONPATH=str(tmp_path))
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert line.startswith(said)
+    assert describe(ModuleNotFoundError("No module", name="trainers.gone")) == ""  # a fault of the program
+
+
+def test_a_long_value_is_shortened_in_its_middle(capsys: pytest.CaptureFixture[str]) -> None:
+    text = f"--root {'x' * 5000} is no folder; give one"
+    for line in (describe(ValueError(text)), command_line.fail(text) and capsys.readouterr().err):
+        assert len(line) < 1010
+        assert line.strip().removeprefix("error: ").startswith("--root xxx")
+        assert line.strip().endswith("xxx is no folder; give one")
 
 
 def test_closed_streams_swallow_what_is_written() -> None:

@@ -14,6 +14,7 @@ from dassl.utils import (
     load_checkpoint,
     load_pretrained_weights,
     load_state_dict_strictly,
+    read_dictionary,
     resume_from_checkpoint,
     save_checkpoint,
 )
@@ -130,6 +131,24 @@ def test_a_checkpoint_of_another_shape_is_one_line_that_says_what_was_found(
         load_checkpoint(str(path))
     assert str(path) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_content_that_contains_itself_is_one_line(tmp_path: Path) -> None:
+    circle: list[Any] = []
+    circle.append(circle)
+    deep: Any = {}
+    for _ in range(300):
+        deep = [deep]
+    broad: Any = {}
+    for _ in range(60):  # 2 ** 60 parts, 60 of them different
+        broad = [broad, broad]
+    path = tmp_path / "resume.pth.tar"
+    for content in (circle, deep):
+        torch.save({"extra": content}, path)
+        with pytest.raises(ValueError, match=r'resume.pth.tar" .* contains itself; delete it, then fetch'):
+            read_dictionary(str(path))
+    torch.save({"extra": broad}, path)
+    assert read_dictionary(str(path)).keys() == {"extra"}
 
 
 def test_what_is_no_checkpoint_is_told_without_torchs_advice_to_run_it(tmp_path: Path) -> None:

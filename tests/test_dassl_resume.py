@@ -19,6 +19,7 @@ from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default
 from dassl.engine.resume import config_differences
+from dassl.utils.stopping import stop_request
 from tests.conftest import ROOT
 from tests.test_dassl_toy import OldStyle, same, toy_trainer, weights
 
@@ -240,6 +241,21 @@ def test_a_second_signal_ends_a_run_at_once(tmp_path: Path, monkeypatch: pytest.
         trainer.train()
     assert (trainer.epoch, trainer.batch_idx) == (1, 0)
     assert not (tmp_path / "resume.pth.tar").exists()
+
+
+def test_who_handled_signals_before_hears_of_those_that_end_a_run() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with stop_request():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not heard
+        assert heard == [signal.SIGTERM]
+        with pytest.raises(KeyboardInterrupt), stop_request():
+            [os.kill(os.getpid(), signal.SIGTERM) for _ in range(2)]
+        assert len(heard) > 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_an_ignored_signal_and_another_thread_stop_nothing(

@@ -194,6 +194,28 @@ def test_pictures_of_another_version_are_drawn_anew(tmp_path: Path) -> None:
     assert all(old[name] != new[name] for name in old if name.endswith(".png"))
 
 
+def test_descriptions_and_splits_that_the_user_changed_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_data.make("demo", SMALL, tmp_path)
+    whole = contents(tmp_path)
+    changed = [tmp_path / "descriptions" / "demo.json", tmp_path / "demo" / "split_zhou_Demo.json"]
+    for path in changed:
+        path.write_text("{}")
+    make_data.make("demo", SMALL, tmp_path)
+    said = capsys.readouterr().err
+    for path in changed:
+        assert f'warning: "{path}" was changed and stays as it is; delete it to get the original' in said
+        assert path.read_text() == "{}"
+        path.unlink()
+    make_data.make("demo", SMALL, tmp_path)
+    assert contents(tmp_path) == whole
+    changed[1].write_text("{}")  # and the pictures are of another version
+    (tmp_path / "demo" / make_data.STAMP).write_text("another")
+    make_data.make("demo", SMALL, tmp_path)
+    assert contents(tmp_path) == whole | {"demo/split_zhou_Demo.json.old": b"{}"}
+
+
 def test_a_folder_of_someone_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "mine.txt").write_text("x")
@@ -254,6 +276,9 @@ def test_pretraining_runs_and_its_seed_decides_the_weights(tmp_path: Path) -> No
         pretrain.main(["--out", str(tmp_path / folder), "--seed", seed, *tiny])
         digests.append(json.loads((tmp_path / folder / "recipe.json").read_text())["tensors_sha256"])
     assert digests[0] == digests[1] != digests[2]
+    before = contents(tmp_path)
+    assert pretrain.main(["--out", str(tmp_path / "one"), *tiny]) == 2  # nothing is written over
+    assert contents(tmp_path) == before
     import clip
 
     model, _ = clip.load(str(tmp_path / "one" / pretrain.WEIGHTS), device="cpu")

@@ -150,6 +150,22 @@ def test_what_a_killed_holder_left_is_no_lock(tmp_path: Path) -> None:
         assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on")
 
 
+@needs_locks
+def test_a_file_of_the_user_in_the_place_of_a_lock_stays(tmp_path: Path) -> None:
+    mine, lock = tmp_path / "notes.txt", tmp_path / ".lock"
+    mine.write_text("mine")
+    for put in (lambda: lock.symlink_to(mine), lambda: lock.write_text("mine"), lock.mkdir):
+        put()
+        with (
+            pytest.raises(OSError, match="in the way of the lock of that name; move it away"),
+            exclusive(lock),
+        ):
+            pass
+        assert mine.read_text() == "mine"
+        assert lock.is_dir() or lock.read_text() == "mine"
+        lock.rmdir() if lock.is_dir() else lock.unlink()
+
+
 HOLDER = """
 import multiprocessing, os, sys, time
 from pathlib import Path

@@ -53,6 +53,10 @@ def test_only_a_published_archive_is_opened_as_a_program(
     assert 'safetensors.torch.save_file(torch.jit.load("mine.pt").state_dict(), "mine.safetensors")' in str(
         refused.value
     )
+    Path("mine.pt").rename("archive.safetensors")
+    with pytest.raises(ValueError, match=r'"archive-tensors\.safetensors"\)$'):  # not onto itself
+        clip.load_state_dict("archive.safetensors")
+    Path("archive.safetensors").rename("mine.pt")
     assert not Path(EVIL).exists()
     monkeypatch.setitem(clip._MODELS, "mine", f"https://localhost/{digest}/mine.pt")
     with pytest.raises(ValueError, match="no CLIP weights|holds nothing"):

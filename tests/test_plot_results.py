@@ -294,6 +294,31 @@ def test_mistakes_are_one_line(tmp_path, capsys, output):
     assert fails(capsys, few, "--out", tmp_path / "file/plots").startswith("error: cannot write: ")
 
 
+def test_a_full_disk_keeps_the_former_page_and_pictures(output, tmp_path, capsys, monkeypatch):
+    argv = [
+        output / "base2new/train_base/dtd",
+        "--out",
+        tmp_path / "plots",
+        "--html",
+        tmp_path / "report.html",
+    ]
+    assert plot_results.main([str(arg) for arg in argv]) == 0
+    former = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    capsys.readouterr()
+
+    def full(*given: object, **_: object) -> None:
+        for file in given[1:]:
+            file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    for place in ("matplotlib.figure.Figure.savefig", "fileio.atomic.os.fsync"):  # a picture; the page
+        with monkeypatch.context() as patch:
+            patch.setattr(place, full)
+            assert "disk full?" in (line := fails(capsys, *argv))
+            assert "; make room, or name other places with --out and --html" in line
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == former
+
+
 def test_without_matplotlib_the_way_to_it_is_told(output, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "reporting.plots", None)
     monkeypatch.delattr("reporting.plots", raising=False)

@@ -14,7 +14,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from datasets.preparation import imagenet, transfer, unpack
 from datasets.preparation.check import survey
 from datasets.preparation.errors import NoRoom
-from datasets.preparation.layout import LOCK, WORKSPACE
+from datasets.preparation.layout import LOCK, WORKSPACE, set_aside
 from datasets.preparation.run import prepare
 from datasets.preparation.sources import File, Source, load_sources
 from fileio import exclusive
@@ -24,6 +24,14 @@ NAMES = [source.name for source in load_sources()]
 
 
 pytest_plugins = ["tests.prepare_world"]  # the server
+
+
+def test_a_file_set_aside_replaces_no_earlier_one(tmp_path: Path) -> None:
+    for content in ("1", "2", "3"):
+        (tmp_path / "split.json").write_text(content)
+        set_aside(tmp_path / "split.json")
+    kept = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert kept == {"split.json.old": "1", "split.json.old-2": "2", "split.json.old-3": "3"}
 
 
 def open_loader(name: str, root: Path) -> object:

@@ -227,7 +227,18 @@ def test_a_record_keeps_a_class_on_one_line() -> None:
     assert '  {"label": 0},\n  {"label": 1}\n' in text
 
 
-@pytest.mark.parametrize("damaged", ["[1]", "{}", '{"config": 3}', "[" * 100_000])
+WRONG = [
+    json.dumps({"config": {}} | wrong)
+    for wrong in (
+        *({"data": 3}, {"data": {"test": 3}}, {"data": {"test": {"sha256": 3}}}, {"saved": []}),
+        *({"loaded": {"model": 3}}, {"exported": "x"}, {"epochs": "last"}, {"eval_only": 1}),
+        *({"prompts_sha256": []}, {"config": {"TRAINER.HeBA.PREC": ["fp32"]}}),
+        {"config": {"OPTIM.MAX_EPOCH": "many"}},
+    )
+]
+
+
+@pytest.mark.parametrize("damaged", ["[1]", "{}", '{"config": 3}', "[" * 100_000, *WRONG])
 def test_what_is_no_record_is_refused_with_the_remedy(tmp_path: Path, damaged: str) -> None:
     (tmp_path / "results.json").write_text(damaged)
     with pytest.raises(ValueError, match=r'results.json" is not the record of a run .*; delete it'):

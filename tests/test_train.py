@@ -23,7 +23,7 @@ from fileio.atomic import temporary_name
 from tests.conftest import ROOT, run_main
 from trainers.common.config import setup_cfg
 from trainers.common.record import differing_settings, read_record
-from trainers.common.run_folder import alone_in, check_model_dir, last_epoch, saved_traceback
+from trainers.common.run_folder import OPENING, alone_in, check_model_dir, last_epoch, saved_traceback
 
 BASE2NEW = str(ROOT / "configs" / "trainers" / "HeBA" / "base2new.yaml")
 CALTECH101 = str(ROOT / "configs" / "datasets" / "caltech101.yaml")
@@ -189,7 +189,7 @@ def test_a_signal_to_all_processes_of_a_run_ends_its_epoch_and_those_after_then(
     assert process.returncode == 130
     first, last = errors.splitlines()
     assert first == "SIGTERM: stops after this epoch; a second signal stops at once"
-    assert re.fullmatch(r'SIGTERM: stopped after epoch \d of 3 in ".*run"; the same command resumes', last)
+    assert re.fullmatch(r'SIGTERM: stopped after epoch \d of 3 in ".*run"; the same command goes on .*', last)
     assert not (tmp_path / "then").exists()
     assert train.main(arguments) == 0
     assert "Previous epoch: " in capsys.readouterr().out
@@ -205,8 +205,10 @@ def test_a_signal_before_the_first_epoch_ends_a_run_with_a_line(
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr("trainers.heba.HeBA.before_train", lambda self: os.kill(os.getpid(), signal.SIGTERM))
-    assert train.main(command(toy_data, tmp_path, toy_flags)) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "SIGTERM: stopped; the same command resumes"
+    with command_line.interrupting_signals():
+        assert train.main(command(toy_data, tmp_path, toy_flags)) == 130
+    said = "SIGTERM: stopped; the same command goes on from the last saved state, if any"
+    assert capsys.readouterr().err.splitlines()[-1] == said
     assert signal.getsignal(signal.SIGTERM) == before
 
 
@@ -574,6 +576,44 @@ def test_half_written_files_of_a_killed_run_are_swept_up(tmp_path: Path) -> None
     assert all(path.exists() for path in others)
 
 
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "metrics.jsonl", "traceback.txt", "adapter_learner/adapter.safetensors"]
+)
+def test_a_run_does_not_write_over_files_that_no_run_made(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    refused = pytest.raises(ValueError, match=rf'^"{path}" is not of a run.*; move it away, or choose')
+    with refused, alone_in(tmp_path), saved_traceback(tmp_path):
+        pass
+    assert [(path, path.read_text()) for path in tmp_path.rglob("*") if path.is_file()] == [(path, "mine")]
+    (tmp_path / "log.txt").write_text(f"…\n{OPENING}\n")  # of a run that was cut
+    with alone_in(tmp_path):
+        pass
+
+
+def test_what_a_failed_start_left_does_not_block_the_next(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="wrong"), alone_in(tmp_path), saved_traceback(tmp_path):
+        raise ValueError("wrong")
+    with alone_in(tmp_path):
+        assert (tmp_path / "traceback.txt").read_text().splitlines()[-1] == "ValueError: wrong"
+
+
+def test_the_given_configuration_file_is_not_replaced_by_the_merged_one(
+    toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "config.yaml"
+    shutil.copy(BASE2NEW, own)
+    opts = [*toy_flags, "OPTIM.MAX_EPOCH", "1"]
+    arguments = [str(own) if word == BASE2NEW else word for word in command(toy_data, tmp_path, opts)]
+    assert train.main(arguments) == 2
+    assert f'"{own}" is not of a run' in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [own]
+    (tmp_path / "log.txt").write_text(OPENING)
+    assert train.main(arguments) == 0
+    assert own.read_text() == Path(BASE2NEW).read_text()
+
+
 def test_a_copy_of_a_checkpoint_is_not_taken_for_an_epoch(tmp_path: Path) -> None:
     for name in ("model.pth.tar-3", "model.pth.tar-3.copy-9", "model.pth.tar-3.tmp-123"):
         (tmp_path / "adapter_learner" / name).parent.mkdir(exist_ok=True)
@@ -660,10 +700,11 @@ def test_an_interrupt_says_how_to_go_on(toy_data: Path, toy_flags: list[str], tm
     arguments = subprocess_command(command(toy_data, tmp_path, opts))
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_for(tmp_path / "resume.pth.tar", process)
-    process.send_signal(signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+        process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command resumes" in errors
+    assert errors.splitlines()[-1].endswith("; the same command goes on from the last saved state, if any")
     assert "Traceback" not in errors
 
 

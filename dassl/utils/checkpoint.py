@@ -17,6 +17,8 @@ from fileio.unpickle import HasObjects, Placeholder, read_tensors, read_without_
 
 logger = logging.getLogger(__name__)
 
+DEEPEST = 100  # levels of containers in a file; the states of optimisers have about 5
+
 
 def save_checkpoint(
     state: dict[str, Any],
@@ -87,7 +89,7 @@ def read_dictionary(fpath: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is cut off or holds something else.
+        ValueError: the file is cut off or holds something else, or its content contains itself.
     """
     if fpath is None:
         raise ValueError("File path is None; give the path of a checkpoint")
@@ -98,11 +100,11 @@ def read_dictionary(fpath: str) -> dict[str, Any]:
             checkpoint = read_tensors(fpath)
         except HasObjects:
             checkpoint = read_without_objects(fpath)
+        if not isinstance(checkpoint, dict):
+            raise ValueError(f"it holds a {type(checkpoint).__name__}, not a dictionary")
+        left_out = [key for key, value in checkpoint.items() if _holds_object(value)]
     except ValueError as error:
         raise _damaged(fpath, str(error)) from error
-    if not isinstance(checkpoint, dict):
-        raise _damaged(fpath, f"it holds a {type(checkpoint).__name__}, not a dictionary")
-    left_out = [key for key, value in checkpoint.items() if _holds_object(value)]
     if "state_dict" in left_out:
         raise ValueError(
             f'the state_dict of "{fpath}" holds Python objects besides tensors; it is not loaded'
@@ -121,11 +123,26 @@ def _damaged(fpath: str, reason: str) -> ValueError:
 
 
 def _holds_object(value: Any) -> bool:
+    """Whether there is a ``Placeholder`` in a value; level by level, so that no content is too much for it.
+
+    Raises:
+        ValueError: it is nested too deep, or contains itself.
+    """
+    level = [value]
+    for _ in range(DEEPEST):
+        if any(isinstance(item, Placeholder) or item is Placeholder for item in level):
+            return True
+        parts = [part for item in level for part in _parts(item)]
+        level = list({id(part): part for part in parts}.values())
+        if not level:
+            return False
+    raise ValueError(f"it is nested more than {DEEPEST} levels deep, or contains itself")
+
+
+def _parts(value: Any) -> list[Any]:
     if isinstance(value, Mapping):
-        return any(_holds_object(item) for pair in value.items() for item in pair)
-    if isinstance(value, (list, tuple)):
-        return any(_holds_object(item) for item in value)
-    return isinstance(value, Placeholder) or value is Placeholder
+        return [item for pair in value.items() for item in pair]
+    return list(value) if isinstance(value, (list, tuple)) else []
 
 
 def load_state_dict_strictly(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:

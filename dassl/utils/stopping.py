@@ -27,7 +27,8 @@ def stop_request() -> Iterator[StopRequest]:
     """Takes down the first stop signal inside the block; the second raises KeyboardInterrupt at once.
 
     An ignored signal stays ignored (``nohup``). Outside the main thread, where Python allows no handlers,
-    nothing changes.
+    nothing changes. As soon as the block is to end by a signal, the handler that was set before is called
+    too: it may ignore those that follow.
     """
     request, owner = StopRequest(), os.getpid()
 
@@ -36,10 +37,20 @@ def stop_request() -> Iterator[StopRequest]:
             return
         name = signal.Signals(number).name
         if request.reason:
+            hand_back()
             raise KeyboardInterrupt(f"{name}: stopped at once")
         request.reason = name
         with contextlib.suppress(RuntimeError, OSError):  # a write to stderr may have been going on
             print(f"{name}: stops after this epoch; a second signal stops at once", file=sys.stderr)
+
+    def hand_back() -> None:
+        former = before.get(signal.Signals[request.reason]) if request.reason else None
+        if callable(former):
+            with contextlib.suppress(KeyboardInterrupt):
+                former(signal.Signals[request.reason], None)
+        for number, handler in before.items():
+            if signal.getsignal(number) is handle:
+                signal.signal(number, handler)
 
     before = {}
     if threading.current_thread() is threading.main_thread():
@@ -50,8 +61,7 @@ def stop_request() -> Iterator[StopRequest]:
     try:
         yield request
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        hand_back()
 
 
 def heed_only_parent(worker: int) -> None:

@@ -1,5 +1,6 @@
 """Moving what was unpacked to where the loaders look for it; every step can be cut and done again."""
 
+import itertools
 import logging
 import os
 import shutil
@@ -61,8 +62,9 @@ def place(source: Path, target: Path) -> None:
 
 
 def set_aside(path: Path) -> None:
-    """Renames a file that is not what it should be, so that it is not lost."""
-    aside = path.with_name(path.name + ".old")
+    """Renames a file that is not what it should be, so that it is not lost: ``.old``, ``.old-2``, …"""
+    names = (f"{path.name}.old{f'-{number}' if number > 1 else ''}" for number in itertools.count(1))
+    aside = next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
     logger.warning('"%s" is kept as "%s" and replaced', path, aside.name)
     os.replace(path, aside)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from fileio import atomic_write
 from reporting.curves import class_changes
 from reporting.plots.accuracy import draw_bars, draw_few_shot, draw_scatter
 from reporting.plots.runs import draw_class_changes, draw_losses, loss_curves
@@ -60,5 +61,6 @@ def save(figures: dict[str, Figure], folder: Path) -> list[Path]:
         for name, figure in figures.items():
             for suffix, more in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
                 paths.append(folder / f"{name}.{suffix}")
-                figure.savefig(paths[-1], bbox_inches="tight", **more)
+                with atomic_write(paths[-1], sync=False) as file:
+                    figure.savefig(file, format=suffix, bbox_inches="tight", **more)
     return paths

@@ -6,6 +6,8 @@ Beside it lies ``config.yaml``, the merged configuration. docs/RECORDS.md explai
 import argparse
 import hashlib
 import json
+import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from fileio import write_text
+from reporting.record import boolean, mapping, optional, text, whole
 from trainers.common.provenance import (
     describe_code,
     describe_data,
@@ -23,6 +26,8 @@ from trainers.common.provenance import (
     prompts_digest,
     saved_weights,
 )
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = 2  # docs/RECORDS.md says what the fields mean
 # Settings that do not change what a run computes: they may differ between a finished run and a repeated call.
@@ -104,11 +109,33 @@ def read_record(output_dir: str) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(path.read_text("utf-8"))
-        return record | {"config": dict(record["config"])}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        check_types(record)
+        return record
+    except (ValueError, RecursionError) as error:
         raise ValueError(
-            f'"{path}" is not the record of a run ({error!r}); delete it to evaluate again'
+            f'"{path}" is not the record of a run ({error}); delete it to evaluate again, or choose another '
+            "--output-dir"
         ) from error
+
+
+def check_types(record: Any) -> None:
+    """Raises ValueError unless what is used of a record has the right type; the message names the field."""
+    config = mapping(mapping(record, "it").get("config"), "config")
+    for key, value in config.items():
+        if key.endswith(".PREC"):
+            text(value, f"config.{key}")
+    optional(config, "OPTIM.MAX_EPOCH", whole, "config.")
+    optional(record, "eval_only", boolean)
+    optional(record, "epochs", whole)
+    for name in ("backbone_sha256", "prompts_sha256"):
+        optional(record, name, text)
+    for name in ("loaded", "saved", "exported"):
+        digests = optional(record, name, mapping) or {}
+        for file in digests:
+            optional(digests, file, text, f"{name}.")
+    data = optional(record, "data", mapping) or {}
+    for part in data:
+        optional(mapping(data[part], f"data.{part}"), "sha256", text, f"data.{part}.")
 
 
 def write_record(
@@ -121,6 +148,8 @@ def write_record(
     command: str,
 ) -> None:
     """Writes ``config.yaml``, then ``results.json``; each is either complete or absent.
+
+    A ``config.yaml`` that the command line itself names stays as it is.
 
     Args:
         cfg: the run's configuration.
@@ -146,7 +175,12 @@ def write_record(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     folder = Path(cfg.OUTPUT_DIR)
-    write_text(folder / "config.yaml", config_text(cfg))
+    config = folder / "config.yaml"
+    given = [os.path.realpath(path) for path in (args.config_file, args.dataset_config_file) if path]
+    if os.path.realpath(config) in given and config.exists():
+        logger.warning('"%s" stays as it was given; results.json has the whole configuration', config)
+    else:
+        write_text(config, config_text(cfg))
     write_text(folder / "results.json", json_text(describe_run(cfg, trainer) | how) + "\n")
 
 

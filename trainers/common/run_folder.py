@@ -41,8 +41,10 @@ logger = logging.getLogger(__name__)
 PROMPT_KEYS = ("TEMPLATE", "TEMPLATES", "DESCRIPTIONS", "INPUT_PROMPTS", "CTX_INIT", "N_CTX")
 
 # What a run writes whole: in its folder, and in those of its models.
-FILES = re.compile(r"results\.json|config\.yaml|resume\.pth\.tar|metrics\.jsonl")
+FILES = re.compile(r"results\.json|config\.yaml|resume\.pth\.tar|metrics\.jsonl|traceback\.txt")
 CHECKPOINTS = re.compile(r"model\.pth\.tar-(\d+)|model-best\.pth\.tar|checkpoint|adapter\.safetensors")
+# Stands in the logs and tracebacks of our runs; parse_test_res.py looks for it.
+OPENING = "VLM-HeBA: a run is finished when its results.json is there"
 
 
 def settle_precision(cfg: CfgNode, args: argparse.Namespace) -> list[tuple[int, str]]:
@@ -336,7 +338,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Keeps a second process out of a run's folder.
 
     Raises:
-        ValueError: there is one already, or the folder cannot be made or written.
+        ValueError: there is one already, the folder cannot be made or written, or holds others' files.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -351,12 +353,42 @@ def alone_in(folder: Path) -> Iterator[None]:
             ) from None
         except OSError as error:
             raise ValueError(f'--output-dir "{folder}" cannot be written: {error}') from error
+        check_own(folder)
         if locked:
             remove_leftovers(folder, FILES)
             for entry in folder.iterdir():
                 if entry.is_dir() and not entry.is_symlink():
                     remove_leftovers(entry, CHECKPOINTS)
         yield
+
+
+def check_own(folder: Path) -> None:
+    """Refuses a folder where a run would write over files that no run has made.
+
+    Raises:
+        ValueError: there is such a file, or a ``results.json`` that is not a run's.
+    """
+    if (folder / "resume.pth.tar").exists() or read_record(str(folder)):
+        return
+    if any(path.is_file() for path in folder.glob("*/checkpoint")):
+        return
+    if any(has_opening(path) for path in [*folder.glob("log.txt*"), folder / "traceback.txt"]):
+        return
+    written = [path for path in folder.iterdir() if FILES.fullmatch(path.name)]
+    written += [path for path in folder.glob("*/*") if CHECKPOINTS.fullmatch(path.name)]
+    if written:
+        raise ValueError(
+            f'"{min(written)}" is not of a run, which would write over it; move it away, or choose another '
+            "--output-dir"
+        )
+
+
+def has_opening(path: Path) -> bool:
+    """Whether the first megabyte of a file has our opening line."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return OPENING.encode() in file.read(1 << 20)
 
 
 @contextlib.contextmanager
@@ -366,8 +398,7 @@ def saved_traceback(folder: Path) -> Iterator[None]:
         yield
     except Exception:
         with contextlib.suppress(OSError):
-            (folder / "traceback.txt").write_text(
-                traceback.format_exc(), encoding="utf-8", errors="backslashreplace"
-            )
+            text = f"{OPENING}\n\n{traceback.format_exc()}"
+            (folder / "traceback.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
         raise
     (folder / "traceback.txt").unlink(missing_ok=True)

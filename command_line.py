@@ -247,18 +247,22 @@ def interrupt_once() -> Callable[[], None]:
         A function that ignores them from now on.
     """
     numbers = heeded([signal.SIGINT, *STOP_SIGNALS])
-
-    def ignore() -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
+    served: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        ignore()
+        if served:
+            return
+        served.append(number)
+        # Over other handlers; not SIG_IGN, for Python reports signals that came and lost their handler since.
+        answer(interrupt)
         raise stopped(number)
 
-    for number in numbers:
-        signal.signal(number, interrupt)
-    return ignore
+    def answer(handler: Any) -> None:
+        for number in numbers:
+            signal.signal(number, handler)
+
+    answer(interrupt)
+    return lambda: answer(signal.SIG_IGN)
 
 
 def heeded(numbers: Sequence[int]) -> list[int]:

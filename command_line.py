@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -26,6 +27,7 @@ NO_READER = 141  # as a shell has it for a program that SIGPIPE ended
 # What is mostly a setting, a missing file or a full disk, and not a fault of the program.
 USUAL_ERRORS = (ValueError, LookupError, OSError, FloatingPointError, MemoryError, RecursionError)
 STDOUT = "the standard output"
+QUIET = 10.0  # seconds after a signal in which others are ignored
 LONGEST = 1000  # characters of an error's message
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # torch's errors of memory on a GPU, on the CPU and in loader workers are RuntimeErrors.
@@ -129,7 +131,9 @@ def drop_output() -> None:
 def describe(error: Exception, memory: str = "") -> str:
     """What an error says, in one line with the remedy; "" where it is a fault of the program."""
     if lacks_memory(error):
-        remedy = memory or "close other programs, or use a machine that has more"
+        if isinstance(error, ImportError):  # before a command has done anything
+            memory = ""
+        remedy = memory or "close other programs, raise the limit (ulimit -v), or use a machine that has more"
         return f"out of memory ({first_sentence(error)}): {remedy}"
     if isinstance(error, ModuleNotFoundError) and error.name and not is_ours(error.name):
         package = error.name.partition(".")[0]
@@ -239,26 +243,41 @@ def interrupting_signals(also: Sequence[int] = ()) -> Iterator[None]:
 
 
 def interrupt_once() -> Callable[[], None]:
-    """The first SIGINT, SIGTERM or SIGHUP raises KeyboardInterrupt; all that follow are ignored.
+    """SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt; those that follow within ``QUIET`` are ignored.
 
     A second one would cut what the first one's end still has to do, and Python would show that as tracebacks.
+    Where modules are being imported, the process ends at once: torch's import swallows exceptions.
 
     Returns:
         A function that ignores them from now on.
     """
     numbers = heeded([signal.SIGINT, *STOP_SIGNALS])
-
-    def ignore() -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
+    served: list[float] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        ignore()
+        if served and time.monotonic() - served[-1] < QUIET:
+            return
+        served.append(time.monotonic())
+        if is_importing(frame):
+            say(str(stopped(number)) or "interrupted")
+            os._exit(INTERRUPTED)
+        # Over other handlers; not SIG_IGN, for Python reports signals that came and lost their handler since.
+        answer(interrupt)
         raise stopped(number)
 
-    for number in numbers:
-        signal.signal(number, interrupt)
-    return ignore
+    def answer(handler: Any) -> None:
+        for number in numbers:
+            signal.signal(number, handler)
+
+    answer(interrupt)
+    return lambda: answer(signal.SIG_IGN)
+
+
+def is_importing(frame: FrameType | None) -> bool:
+    """Whether an import is going on in a frame or in one that called it."""
+    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def heeded(numbers: Sequence[int]) -> list[int]:

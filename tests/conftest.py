@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,14 @@ def run_main(main: Callable[[list[str]], int], arguments: Sequence[object]) -> s
         except SystemExit as left:  # argparse
             status = left.code
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(autouse=True)
+def no_log_of_other_tests() -> Iterator[None]:
+    """Takes the handlers away that a run in the tests' process leaves: they print what later tests log."""
+    yield
+    root = logging.getLogger()
+    root.handlers[:] = [found for found in root.handlers if not type(found).__module__.startswith("dassl.")]
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,9 @@ def test_a_failing_write_leaves_the_old_file_and_no_other(
 
     monkeypatch.setattr(torch, "save", fail_halfway)
     for epoch in (3, 4):
-        with pytest.raises(OSError, match=rf"^cannot write \".*-{epoch}\": disk full\? \(.*No space left.*\)$"):
+        with pytest.raises(
+            OSError, match=rf"^cannot write \".*-{epoch}\": disk full\? \(.*No space left.*\)$"
+        ):
             save_checkpoint(checkpoint_of(model, epoch=epoch), str(tmp_path))
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 

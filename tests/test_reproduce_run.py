@@ -54,9 +54,8 @@ def test_a_protocol_survives_an_interrupt_and_a_killed_job(
     assert "interrupted; the same command goes on from here" in said
     assert not Path(f"/proc/{job}").exists()
     log = (tmp_path / "logs" / "base2new" / "HeBA-caltech101-seed1.log").read_text()
-    assert (
-        "interrupted; the same command goes on from the last saved state" in log
-    )  # train.py was asked, not killed
+    # train.py was asked, not killed
+    assert "interrupted; the same command goes on from the last saved state" in log
     assert "Traceback" not in log
 
     process, job = start_and_wait_for_an_epoch(call, base)

@@ -2,7 +2,7 @@
 # The demo, from a fresh clone: sets up, draws the demo's pictures, evaluates the demo's own small CLIP without
 # training, trains HeBA on the base classes with three seeds, prints the Base / Novel / HM table.
 #
-#     bash scripts/demo.sh             2 to 5 minutes on two cores, once set-up is done
+#     bash scripts/demo.sh             some 3 minutes on two cores, once set-up is done
 #     bash scripts/demo.sh transfer    also domain generalisation and cross-dataset: some 10 minutes more
 #
 # Nothing is downloaded but Python packages. What is finished already is skipped. DATA and OUTPUT in the

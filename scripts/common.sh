@@ -2,6 +2,12 @@
 # In the environment: DATA (data root, default <repository>/data), OUTPUT (default <repository>/output),
 # SHOTS (default 16). Relative paths are those of the caller's folder.
 set -eu
+case ${1:-} in
+-h | --help) # what the script says of itself
+    sed -n -e '2,$!d' -e '/^#/!q' -e 's/^# \{0,1\}//p' "$0"
+    exit 0
+    ;;
+esac
 . "$(dirname "${BASH_SOURCE[0]}")/python.sh" || exit 1
 DATA=${DATA:-$HEBA_ROOT/data}
 OUTPUT=${OUTPUT:-$HEBA_ROOT/output}

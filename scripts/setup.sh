@@ -9,6 +9,12 @@
 # .venv is made in the repository. A second call finds everything done and takes well under a second.
 # Linux; written for macOS's bash 3.2 as well, but not tried there.
 
+case ${1:-} in
+-h | --help)
+    sed -n -e '2,$!d' -e '/^#/!q' -e 's/^# \{0,1\}//p' "${BASH_SOURCE[0]:-$0}"
+    return 0 2>/dev/null || exit 0
+    ;;
+esac
 # shellcheck disable=SC2034  # python.sh reads it
 HEBA_SETUP=1
 # shellcheck source=scripts/python.sh

@@ -226,3 +226,18 @@ def test_ablations_run_by_overriding_keys(workspace: Path, toy_flags: list[str])
     assert found == sorted(chosen.split())
     table = parse("variants/ablation")
     assert table.stdout.count("caltech101") >= 2
+
+
+SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("*/*.sh") if "common.sh" in path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("path", [ROOT / "scripts" / "setup.sh", *SCRIPTS], ids=lambda path: path.stem)
+def test_each_script_says_what_it_does(path: Path) -> None:
+    """Before it looks for Python: on a machine where nothing is set up yet."""
+    done = subprocess.run(
+        ["bash", str(path), "--help"], env=os.environ | {"PYTHON": "none"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{path.parent.name}/{path.name}" in done.stdout
+    variants = path.read_text("utf-8").partition("<<'VARIANTS'\n")[2].splitlines()[:-1]
+    assert all(line.split()[0] in done.stdout for line in variants)

@@ -60,11 +60,12 @@ class MaPLe(PromptTrainer):
     """Trains the prompts by cross entropy over all classes."""
 
     options_name = "MAPLE"
+    adapts_vit = True
     adapters_name = "MultiModalPromptLearner"
     all_words = False
 
     def build_adapters(self, clip_model: CLIP) -> MultiModalPromptLearner:
-        check_vit(clip_model, "TRAINER.MAPLE")
+        check_vit(hasattr(clip_model.visual, "transformer"), "TRAINER.MAPLE")
         depth = self.options.PROMPT_DEPTH
         most = min(clip_model.transformer.layers, clip_model.visual.transformer.layers)
         if not 1 <= depth <= most:

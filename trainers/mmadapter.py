@@ -58,6 +58,7 @@ class MultiModalAdapter(ClipTrainer):
     """Trains the adapters by cross entropy over all classes."""
 
     options_name = "MMADAPTER"
+    adapts_vit = True
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -62,6 +62,7 @@ class MultiModalAdapterPP(ClipTrainer):
     """Trains the adapters by cross entropy over all classes and agreement across scales."""
 
     options_name = "MMADAPTERPP"
+    adapts_vit = True
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -134,7 +134,7 @@ class AdapterLearner(nn.Module):
 
     def __init__(self, options: CfgNode, clip_model: CLIP) -> None:
         super().__init__()
-        check_vit(clip_model, KEY)
+        check_vit(hasattr(clip_model.visual, "transformer"), KEY)
         self.text_adapter = attach(clip_model.transformer, options, options.LAMBDA2, "text")
         self.visual_adapter = attach(clip_model.visual.transformer, options, options.LAMBDA1, "image")
 
@@ -178,6 +178,7 @@ class RMAdapter(ClipTrainer):
     """Trains the adapters by cross entropy, reconstruction, and nearness to CLIP's features."""
 
     options_name = "RMADAPTER"
+    adapts_vit = True
 
     def check_cfg(self, cfg: CfgNode) -> None:
         from trainers.rmadapter_ablations import check_options

@@ -3,6 +3,8 @@
 #   bash scripts/heba/ablate.sh caltech101 1 [base2new] [-- KEY VALUE ...]
 #   VARIANTS="full no_slow_fast" bash scripts/heba/ablate.sh caltech101 1    only these
 #   python parse_test_res.py output/ablation
+# Variants: full, attention_bottleneck, attention_expansion, dense_visual_stream, zero_initialisation, no_slow_fast,
+# no_label_smoothing.
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 run_variants <<'VARIANTS'
 full

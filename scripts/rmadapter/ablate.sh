@@ -3,8 +3,9 @@
 #   bash scripts/rmadapter/ablate.sh caltech101 1 [base2new] [-- KEY VALUE ...]
 #   VARIANTS="full rec_layers_1" bash scripts/rmadapter/ablate.sh caltech101 1    only these
 #   python parse_test_res.py output/ablation
-# Table 4: no_constraints to visual_reconstruction; whether its rows with one reconstruction keep the constraints is
-# not told: here they do. Table 5: shared_up, independent. Table 6: rec_layers_1, rec_layers_3. "full" is in all.
+# Table 4: no_constraints, constraints, text_reconstruction, visual_reconstruction; whether its rows with one
+# reconstruction keep the constraints is not told: here they do. Table 5: shared_up, independent. Table 6:
+# rec_layers_1, rec_layers_3. "full" is in all.
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 run_variants <<'VARIANTS'
 full

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from clip.model import CLIP, Transformer
+from clip.model import Transformer
 
 ADAPTER_PREFIX = "adapter_learner."  # CustomCLIP's child that holds every weight a method trains
 
@@ -24,9 +24,9 @@ class Adapted(nn.Module):
         return self.adapter(self.layer(x))
 
 
-def check_vit(clip_model: CLIP, key: str) -> None:
-    """Refuses a CLIP whose image encoder has no transformer."""
-    if not hasattr(clip_model.visual, "transformer"):
+def check_vit(is_vit: bool, key: str) -> None:
+    """Raises ValueError unless CLIP's image encoder is a vision transformer."""
+    if not is_vit:
         raise ValueError(
             f"MODEL.BACKBONE.NAME is a CLIP whose image encoder is a ResNet, but the method of {key} adapts "
             "vision transformers; set it to one, such as ViT-B/16"

@@ -1,6 +1,7 @@
 """The part of a trainer that all methods on a frozen CLIP share: building, evaluating, loading."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from clip.model import CLIP
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
-from trainers.common.adapters import adapter_weights, freeze_backbone
+from trainers.common.adapters import adapter_weights, check_vit, freeze_backbone
 from trainers.common.compiling import compile_encoders
 from trainers.common.custom_clip import CustomCLIP, load_clip
 from trainers.common.export import FILE_NAME as EXPORT_NAME
@@ -48,12 +49,15 @@ class ClipTrainer(TrainerX):
     model_class = CustomCLIP
     options_name = ""  # below TRAINER; "": as the class is called
     published_precision = "amp"  # what PREC auto is on a GPU
+    adapts_vit = False  # the image encoder must be a vision transformer
     backbone_sha256: str | None = None
 
     def check_cfg(self, cfg: CfgNode) -> None:
         name = type(self).node()
         self.options = cfg.TRAINER[name]
         self.precision = self.precision_of(cfg)
+        if self.adapts_vit:  # known by the name, before anything is downloaded
+            check_vit(not re.fullmatch(r"RN\d+(x\d+)?", cfg.MODEL.BACKBONE.NAME), f"TRAINER.{name}")
         if cfg.DATALOADER.K_TRANSFORMS != 1 or cfg.INPUT.NO_TRANSFORM:
             raise ValueError(
                 f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS} and INPUT.NO_TRANSFORM "

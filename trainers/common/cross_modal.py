@@ -67,7 +67,7 @@ class CrossModalLearner(nn.Module):
         drop: float | None = None,
     ) -> None:
         super().__init__()
-        check_vit(clip_model, key)
+        check_vit(hasattr(clip_model.visual, "transformer"), key)
         rank = options.ADAPTER_DIM
         if rank < 1:
             raise ValueError(f"{key}.ADAPTER_DIM is {rank}; set it to 1 or more")

@@ -73,7 +73,7 @@ class SlowFastLearner(nn.Module):
             places: attention (on its input), mlp (on its hidden layer) or both.
         """
         super().__init__()
-        check_vit(clip_model, key)
+        check_vit(hasattr(clip_model.visual, "transformer"), key)
         self.base_scale = self.fast_scale = self.eval_scale = 0.0
         self.slow_fast_ratio = 1.0
         self.text_adapter = attach(clip_model.transformer, text, blocks, places, key, "text")
@@ -148,6 +148,7 @@ class SlowFastTrainer(ClipTrainer):
         scale_key: the option that is s in training.
     """
 
+    adapts_vit = True
     scale_key = "ADAPTER_SCALE"
 
     @property

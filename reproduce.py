@@ -43,6 +43,15 @@ from runner.schedule import Scheduler, Slot, Task
 from runner.slots import cpu_slots, gpu_slots
 
 FAILED = 1
+# Keys that each job's own command sets, and the flags that they come from.
+OWN_FLAGS = {
+    "OUTPUT_DIR": "--output",
+    "RESUME": "--output",
+    "SEED": "--seeds",
+    "TRAINER.NAME": "--trainers",
+    "DATASET.NAME": "--datasets",
+    "DATASET.ROOT": "--root",
+}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -118,12 +127,16 @@ def make_plan(args: argparse.Namespace, output: Path, problems: Problems) -> tup
         problems.add(f"--shots {wrong[0]}: give images a class, 1 or more, or -1 for all")
     if len(shots) > 1 and args.protocol != "few_shot":
         problems.add(f"--shots takes one number in {args.protocol}, not {len(shots)}")
-    if wrong := [seed for seed in args.seeds if seed >= 2**32]:
-        problems.add(f"--seeds {wrong[0]}: generators take numbers below {2**32}")
+    if wrong := [seed for seed in args.seeds if not 0 <= seed < 2**32]:
+        problems.add(f"--seeds {wrong[0]}: generators take numbers from 0, below {2**32}")
     options = list(args.options)
     if len(options) % 2:
         problems.add(f"after -- come pairs KEY VALUE, not {len(options)} words: {shlex.join(options)}")
         options = []
+    for key in OWN_FLAGS.keys() & options[::2]:
+        problems.add(f"{key} after -- would be the same for all jobs; say it with {OWN_FLAGS[key]}")
+    pairs = zip(options[::2], options[1::2], strict=True)
+    options = [word for pair in pairs if pair[0] not in OWN_FLAGS for word in pair]
     root = args.root.expanduser().absolute()
     names, source, missing = find_datasets(args, root, problems)
     plan = Plan(

@@ -109,6 +109,15 @@ def test_what_a_job_would_find_is_found_before_it_starts(call: Call, options: st
     assert error.endswith(" (3 jobs)\n")
 
 
+@pytest.mark.parametrize(
+    ("key", "flag"), [("OUTPUT_DIR", "--output"), ("SEED", "--seeds"), ("TRAINER.NAME", "--trainers")]
+)
+def test_keys_that_each_job_sets_are_refused_for_all(call: Call, key: str, flag: str) -> None:
+    status, said = call(options=(key, "5"))
+    assert status == 2
+    assert f"{key} after -- would be the same for all jobs; say it with {flag}" in said
+
+
 def test_a_damaged_file_of_weights_is_read_once(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

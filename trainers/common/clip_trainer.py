@@ -2,6 +2,7 @@
 
 import logging
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +143,9 @@ class ClipTrainer(TrainerX):
         freeze_backbone(model)
         return model
 
-    def extra_state(self) -> dict[str, Any]:
-        """Digests of what the run is made of."""
+    @cached_property
+    def digests(self) -> dict[str, str | None]:
+        """Digests of what the run is made of; none of it changes while it runs."""
         data = describe_data(self.dm.dataset, self.cfg.DATASET.ROOT)
         return {
             "backbone_sha256": self.backbone_sha256,
@@ -151,15 +153,18 @@ class ClipTrainer(TrainerX):
             "pictures_sha256": data["train"]["sha256"],
         }
 
+    def extra_state(self) -> dict[str, Any]:
+        return dict(self.digests)
+
     def load_extra_state(self, state: dict[str, Any]) -> None:
         """Refuses to continue with another backbone, other prompts or other training pictures."""
-        here, where = self.extra_state(), self.cfg.RESUME or self.output_dir
+        where = self.cfg.RESUME or self.output_dir
         for key, what in (
             ("backbone_sha256", f'weights so far than backbone "{self.cfg.MODEL.BACKBONE.NAME}" has'),
             ("prompts_sha256", "prompts so far than the classes have now"),
             ("pictures_sha256", "training pictures so far than the data folder and SEED give now"),
         ):
-            if digests := describe_mismatch(state.get(key), here[key]):
+            if digests := describe_mismatch(state.get(key), self.digests[key]):
                 raise ValueError(
                     f'"{where}" was trained on other {what} ({digests}); put the former back to continue, or '
                     "choose another output folder"

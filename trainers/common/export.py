@@ -18,13 +18,12 @@ from safetensors.torch import save
 from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default
-from dassl.engine import TRAINER_REGISTRY
 from fileio import atomic_write
 from trainers.common.config import extend_cfg, merge, parse_cfg
 from trainers.common.custom_clip import CustomCLIP
 from trainers.common.precision import device_of, is_emulated
 from trainers.common.provenance import backbone_digest, describe_mismatch, prompts_digest
-from trainers.common.record import config_text
+from trainers.common.record import config_text, trainer_class
 
 logger = logging.getLogger(__name__)
 
@@ -126,9 +125,7 @@ def read_adapter(path: Path) -> Adapter:
             "understood here; update the code"
         )
     try:
-        keys = ("classnames", "prompts", "epoch")
-        content: dict[str, Any] = {key: json.loads(metadata[key]) for key in keys}
-        check_types(content, metadata)
+        content = parse_content(metadata)
         cfg = get_cfg_default()
         extend_cfg(cfg)
         settings = only_known(parse_cfg(metadata["config"]), cfg)
@@ -143,6 +140,13 @@ def read_adapter(path: Path) -> Adapter:
     merge(cfg, settings, f'"{path}"')
     digest = metadata.get("backbone_sha256") or None
     return Adapter(path=path, tensors=tensors, cfg=cfg, backbone_sha256=digest, **content)
+
+
+def parse_content(metadata: dict[str, str]) -> dict[str, Any]:
+    """Class names, prompts and epoch in the metadata (KeyError or ValueError where they are damaged)."""
+    content = {key: json.loads(metadata[key]) for key in ("classnames", "prompts", "epoch")}
+    check_types(content, metadata)
+    return content
 
 
 def check_types(content: dict[str, Any], metadata: dict[str, str]) -> None:
@@ -183,8 +187,7 @@ def recorded_prompts(path: Path, dataset: str) -> dict[str, list[str]]:
     if metadata.get("dataset") != dataset:
         return {}
     try:
-        content = {key: json.loads(metadata[key]) for key in ("classnames", "prompts", "epoch")}
-        check_types(content, metadata)
+        content = parse_content(metadata)
     except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f'the metadata of "{path}" are damaged ({error!r}); fetch it again') from error
     return dict(zip(content["classnames"], content["prompts"], strict=True))
@@ -231,7 +234,7 @@ def load_adapter(path: Path, backbone: str = "") -> tuple[CustomCLIP, Adapter]:
             f"({digests}); name those that it was trained on"
         )
     name = cfg.TRAINER.NAME
-    method = TRAINER_REGISTRY.get(name) if name in TRAINER_REGISTRY.registered_names() else None
+    method = trainer_class(cfg)
     if not (isinstance(method, type) and issubclass(method, ClipTrainer)):
         raise ValueError(f'"{path}" is of trainer "{name}", which is none here that adapters belong to')
     options = cfg.TRAINER[method.node()]

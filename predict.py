@@ -34,6 +34,9 @@ import torch
 from yacs.config import CfgNode
 
 import train
+from adapt.model import CustomCLIP
+from adapt.precision import device_of
+from adapt.prompts import check_distinct
 from command_line import one_line, one_line_errors, say
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
@@ -41,12 +44,9 @@ from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from datasets.pictures import picture_suffixes
 from reporting.text import UNSEEN, visible
-from trainers.common.config import ROOT, setup_cfg
-from trainers.common.custom_clip import CustomCLIP
-from trainers.common.export import FILE_NAME, load_adapter
-from trainers.common.precision import device_of
-from trainers.common.process import set_up_process
-from trainers.common.prompts import check_distinct
+from runner.config import ROOT, setup_cfg
+from runner.export import FILE_NAME, load_adapter
+from runner.process import set_up_process
 
 SOME_UNREADABLE = 1
 BATCH = 64  # pictures in one pass of the image encoder

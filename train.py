@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from command_line import Output, names_file, one_line_errors
-from trainers.common.process import set_up_process
+from runner.process import set_up_process
 
 MEMORY = (
     "lower DATALOADER.TRAIN_X.BATCH_SIZE, DATALOADER.TEST.BATCH_SIZE, DATALOADER.NUM_WORKERS, "
@@ -70,7 +70,7 @@ def epoch(text: str) -> int | str:
 
 def print_args(args: argparse.Namespace, cfg: Any) -> None:
     """Dassl's opening lines of a log, and ours."""
-    from trainers.common.run_folder import OPENING
+    from runner.folder import OPENING
 
     stars = "*" * 15
     print(f"{stars}\n** Arguments **\n{stars}")
@@ -83,10 +83,8 @@ def print_args(args: argparse.Namespace, cfg: Any) -> None:
 
 def run(args: argparse.Namespace, argv: list[str]) -> None:
     """Builds and runs the trainer; ``results.json`` comes last."""
-    from trainers.common.config import check_named, setup_cfg
-    from trainers.common.phases import Phases
-    from trainers.common.record import write_record
-    from trainers.common.run_folder import (
+    from runner.config import check_named, setup_cfg
+    from runner.folder import (
         alone_in,
         is_finished,
         last_epoch,
@@ -94,6 +92,8 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
         saved_traceback,
         settle_precision,
     )
+    from runner.phases import Phases
+    from runner.record import write_record
 
     cfg = setup_cfg(args)
     check_named(cfg)
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
 
 def say_how_to_predict(folder: Path) -> None:
     """The last lines of a training: where its adapter lies, and the command that predicts with it."""
-    from trainers.common.export import FILE_NAME
+    from runner.export import FILE_NAME
 
     for path in sorted(folder.glob(f"*/{FILE_NAME}")):
         print(f"The adapter is in {path}")
@@ -143,7 +143,7 @@ def build(cfg: Any, args: argparse.Namespace, notes: list[tuple[int, str]], load
     """Seeds, opens the log, writes ``notes`` to it, builds the trainer, and loads the weights to evaluate."""
     from dassl.engine import build_trainer
     from dassl.utils import collect_env_info, set_random_seed, setup_logger
-    from trainers.common.run_folder import check_loaded, check_model_dir
+    from runner.folder import check_loaded, check_model_dir
 
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from adapt.precision import PRECISIONS
+from adapt.prompts import ClassPrompts
 from benchmarks import reference
 from benchmarks.flops import SIZES, Sizes
 from clip.model import CLIP, build_model
 from dassl.config import get_cfg_default
 from dassl.engine import TrainerBase
-from trainers.common.precision import PRECISIONS
-from trainers.common.prompts import ClassPrompts
 from trainers.heba import HeBA, extend_cfg
 
 HERE = Path(__file__).parent
@@ -93,7 +93,7 @@ class Work:
         return torch.where(place < last, words, (place == last) * END)
 
     def real_tokens(self) -> Tensor:
-        from trainers.common.prompts import description_prompts
+        from adapt.prompts import description_prompts
 
         path = Path(self.prompts)
         names = list(json.loads(path.read_text()))[: self.classes]

@@ -15,7 +15,7 @@ from typing import Any
 def main(side: str, device: str, work: dict[str, Any]) -> None:
     """Serves until its input ends."""
     if side != "published":
-        from trainers.common.process import set_up_process
+        from runner.process import set_up_process
 
         set_up_process()  # as train.py does
     answers = os.fdopen(os.dup(1), "w")

@@ -15,7 +15,7 @@ def plain(name: str) -> str:
 def trainer_names() -> dict[str, str]:
     """Every trainer by its names: as ``--trainer`` takes it, as its options and its scripts are called."""
     from dassl.engine import TRAINER_REGISTRY
-    from trainers.common.config import import_all
+    from runner.config import import_all
 
     import_all("trainers")
     registered = TRAINER_REGISTRY.registered_names()
@@ -32,7 +32,7 @@ def trainer_names() -> dict[str, str]:
 def dataset_names() -> dict[str, str]:
     """Every file below configs/datasets by its names: the file's, the data set's, its folder's."""
     from dassl.data.datasets import DATASET_REGISTRY
-    from trainers.common.config import import_all, parse_cfg
+    from runner.config import import_all, parse_cfg
 
     import_all("datasets")
     files = sorted((ROOT / "configs" / "datasets").glob("*.yaml"))

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import train
+from adapt.model import load_clip
+from adapt.prompts import check_distinct
 from clip import clip
 from clip.download import is_local
 from command_line import describe
@@ -16,12 +18,10 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.evaluation import build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer
+from runner.config import check_named, setup_cfg
 from runner.jobs import Job, Run
 from runner.problems import Problems
-from trainers.common.clip_trainer import check_image_size
-from trainers.common.config import check_named, setup_cfg
-from trainers.common.custom_clip import load_clip
-from trainers.common.prompts import check_distinct
+from trainers.clip_trainer import check_image_size
 
 # Flags whose values differ between jobs that are checked alike.
 OWN_FLAGS = ("--seed", "--output-dir", "--model-dir")

@@ -16,7 +16,7 @@ def missing_reason(dataset: str, root: Path) -> str:
     except ValueError:
         return "no loader"
     from dassl.data.datasets import DATASET_REGISTRY
-    from trainers.common.config import import_all, parse_cfg
+    from runner.config import import_all, parse_cfg
 
     import_all("datasets")
     name = parse_cfg(config.read_text("utf-8")).DATASET.NAME
@@ -61,8 +61,8 @@ def run_is_finished(run: Run) -> bool:
     if not (run.folder / "results.json").is_file():  # the usual case, without loading torch
         return False
     import train
-    from trainers.common.config import setup_cfg
-    from trainers.common.run_folder import is_finished, settle_precision
+    from runner.config import setup_cfg
+    from runner.folder import is_finished, settle_precision
 
     args = train.parse_args(list(run.arguments))
     loaded = saved_weights(Path(args.model_dir)) if args.model_dir else {}

@@ -11,9 +11,9 @@ from torch import nn
 from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default
+from runner.config import extend_cfg
 from tests.data.shrink_goldens import SAMPLES, summary
-from trainers.common.clip_trainer import ClipTrainer
-from trainers.common.config import extend_cfg
+from trainers.clip_trainer import ClipTrainer
 
 DATA = Path(__file__).parent / "data"
 CLASSES = [

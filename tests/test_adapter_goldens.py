@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from adapt.prompts import ClassPrompts
 from clip.layout import pack, trim_to_longest
 from clip.model import CLIP, build_model
 from tests.goldens import (
@@ -23,8 +24,7 @@ from tests.goldens import (
     same_gradients,
     tiny_clip_weights,
 )
-from trainers.common.clip_trainer import ClipTrainer
-from trainers.common.prompts import ClassPrompts
+from trainers.clip_trainer import ClipTrainer
 from trainers.lweib import LwEIB
 from trainers.mmadapter import MultiModalAdapter
 from trainers.mmadapter_pp import MultiModalAdapterPP

@@ -255,8 +255,8 @@ def test_files_nested_too_deep_are_named(tmp_path: Path) -> None:
     from datasets import image_folder, storage
     from datasets.base import read_split
     from datasets.preparation import check
+    from runner.record import read_record
     from runner.state import saved_weights
-    from trainers.common.record import read_record
 
     deep = "[" * 100_000
     for name in ("results.json", "classnames.json", "split.json"):

@@ -8,13 +8,13 @@ from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 import train
+from adapt.attach import freeze_backbone
+from adapt.compiling import compile_encoders
+from adapt.model import CustomCLIP
+from adapt.prompts import ClassPrompts
 from clip.model import CLIP, build_model
 from tests.test_heba import CLASSES, options
 from tests.test_train import command
-from trainers.common.adapters import freeze_backbone
-from trainers.common.compiling import compile_encoders
-from trainers.common.custom_clip import CustomCLIP
-from trainers.common.prompts import ClassPrompts
 from trainers.heba import AdapterLearner
 
 pytestmark = pytest.mark.skipif(
@@ -80,7 +80,7 @@ def test_the_key_compiles_the_encoders_that_a_run_trains(
     compiled: bool, tmp_path: Path, toy_data: Path, toy_flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = []
-    monkeypatch.setattr("trainers.common.clip_trainer.compile_encoders", given.append)
+    monkeypatch.setattr("trainers.clip_trainer.compile_encoders", given.append)
     opts = [*toy_flags, "OPTIM.MAX_EPOCH", "1", "MODEL.COMPILE", str(compiled)]
     train.main(command(toy_data, tmp_path, opts))
     assert [type(model) for model in given] == [CLIP] * compiled

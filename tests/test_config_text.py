@@ -8,8 +8,8 @@ from yacs.config import CfgNode
 
 import train
 from dassl.config import get_cfg_default
+from runner.config import extend_cfg, merge_file, merge_pairs, setup_cfg
 from tests.conftest import ROOT
-from trainers.common.config import extend_cfg, merge_file, merge_pairs, setup_cfg
 
 WORDS = [
     "2024",

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from datasets.base import SplitFileDataset
-from trainers.common.config import extend_cfg, import_all
+from runner.config import extend_cfg, import_all
 
 SPLITS = {
     "caltech101": "Caltech101",

@@ -457,7 +457,7 @@ def turned(path: Path) -> Path:
 
 
 def test_own_pictures_are_turned_upright_and_the_published_data_sets_are_not(tmp_path: Path) -> None:
-    from trainers.common.config import merge_file
+    from runner.config import merge_file
 
     for name in ("a", "b"):
         for i in range(3):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import train
+from adapt.prompts import DATASETS, description_path
 from dassl.data import DataManager
 from dassl.data.datasets import build_dataset
 from datasets import storage
@@ -17,7 +18,6 @@ from datasets.image_index import class_files
 from datasets.raw_splits import visible_files
 from tests.conftest import ROOT
 from tests.test_datasets import config
-from trainers.common.prompts import DATASETS, description_path
 
 NAMES = "n01 great white shark\nn02 sunglasses\nn03 sunglasses\n"
 

@@ -15,8 +15,8 @@ from yacs.config import CfgNode
 from dassl.data.datasets import build_dataset
 from demo import make_data, pretrain, world
 from demo.render import STYLES, render
+from runner.config import extend_cfg
 from tests.conftest import ROOT
-from trainers.common.config import extend_cfg
 
 RECIPE = json.loads((ROOT / "demo" / "recipe.json").read_text())
 
@@ -248,7 +248,7 @@ def test_every_data_set_loads_with_its_classes(stem: str, tmp_path: Path) -> Non
     assert [len(part) for part in (loaded.train_x, loaded.val, loaded.test)] == [
         len(data_set.classes) * count for count in (2, 1, 1)
     ]
-    from trainers.common.prompts import description_path, description_prompts
+    from adapt.prompts import description_path, description_prompts
 
     path = description_path(dataset_cfg(tmp_path, data_set.name))
     assert len(description_prompts(loaded.classnames, path, "a photo of a")[0]) == 20

@@ -18,18 +18,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import train
+from adapt.model import CustomCLIP
+from adapt.precision import get_precision
+from adapt.prompts import ClassPrompts
 from clip.model import CLIP, build_model
+from runner.export import FILE_NAME, load_adapter, read_adapter
+from runner.folder import recorded_in_checkpoint
 from tests.conftest import ROOT, run_main
 from tests.goldens import tiny_clip_weights
 from tests.test_heba import options
 from tests.test_heba_goldens import close, fill
 from tests.test_train import command
-from trainers.common.clip_trainer import ClipTrainer
-from trainers.common.custom_clip import CustomCLIP
-from trainers.common.export import FILE_NAME, load_adapter, read_adapter
-from trainers.common.precision import get_precision
-from trainers.common.prompts import ClassPrompts
-from trainers.common.run_folder import recorded_in_checkpoint
+from trainers.clip_trainer import ClipTrainer
 from trainers.heba import AdapterLearner, HeBA
 
 
@@ -97,7 +97,7 @@ def test_the_exported_file_gives_the_runs_own_logits_without_data(
 def loaded_by_train(trained: Path, toy_data: Path, toy_flags: list[str]) -> CustomCLIP:
     """The same model by way of train.py's configuration, data set and Dassl's checkpoint."""
     from dassl.engine import build_trainer
-    from trainers.common.config import setup_cfg
+    from runner.config import setup_cfg
 
     opts = [*toy_flags, "OPTIM.MAX_EPOCH", "2"]
     trainer: ClipTrainer = build_trainer(setup_cfg(train.parse_args(command(toy_data, trained, opts))))
@@ -210,7 +210,7 @@ def test_settings_that_only_another_dassl_has_do_not_matter(copy: Path) -> None:
 REWRITE = """
 import sys
 from pathlib import Path
-from trainers.common.export import read_adapter, write_adapter
+from runner.export import read_adapter, write_adapter
 there, here = map(Path, sys.argv[1:])
 read = read_adapter(there)
 write_adapter(here, read.tensors, read.cfg, read.classnames, read.prompts, read.epoch)
@@ -244,7 +244,7 @@ def test_something_else_than_an_exported_file_is_refused(tmp_path: Path, content
 def test_a_failing_export_leaves_no_half_file(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainers.common import export
+    from runner import export
 
     def fail(_: int) -> None:
         raise OSError(28, "No space left on device")

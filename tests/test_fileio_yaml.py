@@ -12,9 +12,9 @@ import train
 from dassl.config import get_cfg_default
 from dassl.engine.resume import config_differences
 from fileio.yaml_text import parse_yaml
+from runner.config import parse_cfg
+from runner.folder import recorded_in_checkpoint
 from tests.conftest import ROOT
-from trainers.common.config import parse_cfg
-from trainers.common.run_folder import recorded_in_checkpoint
 
 LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"

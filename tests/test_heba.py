@@ -9,14 +9,14 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
+from adapt.attach import adapter_weights, freeze_backbone, is_adapter_weight
+from adapt.model import CustomCLIP, class_means
+from adapt.precision import PRECISIONS
+from adapt.prompts import ClassPrompts
+from adapt.sampling import sample_classes
 from clip import clip
 from clip.layout import pack
 from clip.model import CLIP, build_model
-from trainers.common.adapters import adapter_weights, freeze_backbone, is_adapter_weight
-from trainers.common.custom_clip import CustomCLIP, class_means
-from trainers.common.precision import PRECISIONS
-from trainers.common.prompts import ClassPrompts
-from trainers.common.sampling import sample_classes
 from trainers.heba import AdapterLearner, extend_cfg
 
 CLASSES = ["ant", "grand piano", "lotus", "scissors"]
@@ -228,7 +228,7 @@ def test_adapter_range_beyond_the_encoder_is_refused(tiny_clip_path: Path) -> No
 
 def test_a_checkpoint_of_the_published_code_loads_strictly(model: CustomCLIP, tmp_path: Path) -> None:
     """Dassl's dictionary, published names, and the published buffer tk_prompts among the weights."""
-    from trainers.common.clip_trainer import load_strictly
+    from trainers.clip_trainer import load_strictly
 
     learner = model.adapter_learner
     published = {name: torch.randn_like(tensor) for name, tensor in learner.state_dict().items()}
@@ -266,7 +266,7 @@ def test_class_features_do_not_depend_on_how_many_tokens_run_at_once(
     monkeypatch.setattr(model, "encode_text", lambda packed: passes.append(packed) or encode(packed))
     expected = model.text_features()
     assert len(passes) == 1
-    monkeypatch.setattr("trainers.common.custom_clip.TOKENS_AT_ONCE", 20)
+    monkeypatch.setattr("adapt.model.TOKENS_AT_ONCE", 20)
     torch.testing.assert_close(model.text_features(), expected)
     assert len(passes) > 3
     assert sum(len(packed.ends) for packed in passes[1:]) == len(model.prompts.tokens)

@@ -8,8 +8,8 @@ import torch
 
 import train
 from clip.model import build_model
+from runner.config import setup_cfg
 from tests.test_heba import options
-from trainers.common.config import setup_cfg
 from trainers.heba import AdapterLearner, TextBottleneck, VisualBottleneck
 from trainers.heba_ablations import CHOICES, ConvVariant, TextVariant, adapter_kinds, varied
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from adapt.attach import freeze_backbone
+from adapt.model import CustomCLIP
+from adapt.prompts import ClassPrompts
 from clip.model import build_model
 from tests.test_heba import CLASSES, options
-from trainers.common.adapters import freeze_backbone
-from trainers.common.custom_clip import CustomCLIP
-from trainers.common.prompts import ClassPrompts
 from trainers.heba import AdapterLearner, Bottleneck, TextBottleneck, VisualBottleneck
 
 KINDS = [TextBottleneck, VisualBottleneck]

@@ -9,13 +9,13 @@ import torch
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from adapt.attach import freeze_backbone
+from adapt.model import CustomCLIP
+from adapt.prompts import ClassPrompts
 from clip.layout import pack
 from clip.model import build_model
 from tests.data.shrink_goldens import SAMPLES, summary
 from tests.goldens import formula, tiny_clip_weights
-from trainers.common.adapters import freeze_backbone
-from trainers.common.custom_clip import CustomCLIP
-from trainers.common.prompts import ClassPrompts
 from trainers.heba import AdapterLearner, extend_cfg
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}

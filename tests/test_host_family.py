@@ -16,13 +16,13 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 import train
+from adapt.prompts import dataset_template, template_prompts
 from clip import clip
 from clip.model import CLIP, build_model
 from dassl.config import get_cfg_default
+from runner import config
 from tests.conftest import ROOT, copy_repository
 from tests.test_clip_weights import save_torchscript
-from trainers.common import config
-from trainers.common.prompts import dataset_template, template_prompts
 
 # CoOp's vit_b16_ep50.yaml and rn50_ep50.yaml but for sizes and numbers of epochs and images.
 COMMON = """

@@ -11,11 +11,11 @@ import torch
 
 import command_line
 import train
+from runner.export import FILE_NAME, read_adapter
 from runner.jobs import Run
+from runner.provenance import file_digest, prompts_digest
 from runner.state import run_is_finished
 from tests.conftest import ROOT
-from trainers.common.export import FILE_NAME, read_adapter
-from trainers.common.provenance import file_digest, prompts_digest
 from trainers.heba import HeBA
 
 DESCRIPTIONS = "descriptions/caltech101.json"

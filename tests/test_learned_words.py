@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from adapt.attach import adapter_weights
+from adapt.learned_words import Context, PromptTrainer, for_each_image
+from adapt.precision import PRECISIONS
 from clip import clip
 from clip.layout import pack
 from clip.model import CLIP
 from tests.goldens import CLASSES, LABELS, goldens, options
 from tests.test_prompt_learner_goldens import build
+from trainers.clip_trainer import warn_of_unlearned_words
 from trainers.cocoop import CoCoOp
-from trainers.common.adapters import adapter_weights
-from trainers.common.clip_trainer import warn_of_unlearned_words
-from trainers.common.learned_words import Context, PromptTrainer, for_each_image
-from trainers.common.precision import PRECISIONS
 from trainers.coop import CoOp
 from trainers.maple import MaPLe
 
@@ -261,7 +261,7 @@ def test_learned_words_are_not_said_to_be_unknown(
     """Of the demo's CLIP only the words that stay are asked about."""
     asked = []
     monkeypatch.setattr(
-        "trainers.common.clip_trainer.unlearned_words", lambda model, tokens: asked.extend(tokens.tolist())
+        "trainers.clip_trainer.unlearned_words", lambda model, tokens: asked.extend(tokens.tolist())
     )
     where = context(CoOp, **WORDS)
     warn_of_unlearned_words(None, where.tokenize(where.texts(["ant"])))

@@ -16,19 +16,19 @@ from torch import nn
 from yacs.config import CfgNode
 
 import train
+from adapt.attach import adapter_weights, freeze_backbone, is_adapter_weight
+from adapt.model import CustomCLIP, load_clip
+from adapt.prompts import ClassPrompts, template_prompts
 from clip.layout import pack
 from clip.model import CLIP
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import set_random_seed
 from predict import Predictor
+from runner.config import extend_cfg, import_all, setup_cfg
+from runner.export import load_adapter
 from tests.conftest import ROOT
-from trainers.common.adapters import adapter_weights, freeze_backbone, is_adapter_weight
-from trainers.common.clip_trainer import ClipTrainer
-from trainers.common.config import extend_cfg, import_all, setup_cfg
-from trainers.common.custom_clip import CustomCLIP, load_clip
-from trainers.common.export import load_adapter
-from trainers.common.prompts import ClassPrompts, template_prompts
+from trainers.clip_trainer import ClipTrainer
 
 import_all("trainers")
 CONFIGS = ROOT / "configs" / "trainers"

@@ -9,9 +9,9 @@ from yacs.config import CfgNode
 
 import train
 from dassl.evaluation.evaluator import Classification
+from runner.export import FILE_NAME
 from tests.conftest import ROOT
-from trainers.common.clip_trainer import ClipTrainer
-from trainers.common.export import FILE_NAME
+from trainers.clip_trainer import ClipTrainer
 
 
 @pytest.fixture

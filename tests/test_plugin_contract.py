@@ -31,6 +31,8 @@ DASSL = {
 }
 OURS = [
     ROOT / "train.py",
+    *sorted((ROOT / "adapt").rglob("*.py")),
+    *sorted((ROOT / "runner").rglob("*.py")),
     *sorted((ROOT / "trainers").rglob("*.py")),
     *sorted((ROOT / "datasets").rglob("*.py")),
 ]
@@ -74,6 +76,6 @@ def test_clip_and_dassl_import_nothing_of_the_other_rooms_but_fileio(room: str) 
 def test_resuming_and_recording_leave_the_same_settings_free() -> None:
     """Two lists, because neither room may import the other's."""
     from dassl.engine.resume import FREE_KEYS
-    from trainers.common.record import NO_EFFECT
+    from runner.record import NO_EFFECT
 
     assert FREE_KEYS == NO_EFFECT

@@ -9,12 +9,12 @@ import yaml
 
 import command_line
 import train
+from adapt import precision
 from predict import Predictor
+from runner.config import setup_cfg
+from runner.folder import settle_precision
+from runner.record import settings
 from tests.conftest import ROOT
-from trainers.common import precision
-from trainers.common.config import setup_cfg
-from trainers.common.record import settings
-from trainers.common.run_folder import settle_precision
 from trainers.heba import HeBA
 
 CONFIGS = ROOT / "configs" / "trainers"
@@ -92,7 +92,7 @@ def test_auto_is_the_published_precision_on_a_gpu_and_fp32_on_a_cpu(
     (node,) = yaml.safe_load(path.read_text())["TRAINER"]
     found = {}
     for device in ("cuda", "cpu"):
-        monkeypatch.setattr("trainers.common.run_folder.device_of", lambda cfg, d=device: torch.device(d))
+        monkeypatch.setattr("runner.folder.device_of", lambda cfg, d=device: torch.device(d))
         args = train.parse_args(words)
         cfg = setup_cfg(args)
         settle_precision(cfg, args)

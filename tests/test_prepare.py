@@ -36,7 +36,7 @@ def test_a_file_set_aside_replaces_no_earlier_one(tmp_path: Path) -> None:
 
 def open_loader(name: str, root: Path) -> object:
     """The data set as a run opens it."""
-    from trainers.common.config import extend_cfg
+    from runner.config import extend_cfg
 
     cfg = get_cfg_default()
     extend_cfg(cfg)

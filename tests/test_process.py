@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 # Page faults of taking, writing and giving back a block of 64 MB twenty times.
 PROBE = """
 import resource, sys
-from trainers.common.process import set_up_process
+from runner.process import set_up_process
 set_up_process()
 assert "torch" not in sys.modules
 b"x" * 2**26

@@ -7,19 +7,19 @@ import pytest
 import torch
 
 import train
+from adapt.attach import adapter_weights
+from adapt.learned_words import Context, PromptTrainer
+from adapt.prompts import ClassPrompts
 from clip import clip
 from dassl.config import get_cfg_default
 from predict import Predictor
+from runner import config
 from tests.conftest import ROOT
 from tests.goldens import options
 from tests.test_learned_words import ALL
 from tests.test_methods import House
+from trainers.clip_trainer import ClipTrainer
 from trainers.cocoop import CoCoOp
-from trainers.common import config
-from trainers.common.adapters import adapter_weights
-from trainers.common.clip_trainer import ClipTrainer
-from trainers.common.learned_words import Context, PromptTrainer
-from trainers.common.prompts import ClassPrompts
 from trainers.coop import CoOp
 from trainers.maple import MaPLe
 

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from adapt.learned_words import PromptTrainer
+from adapt.model import CustomCLIP
 from clip.layout import pack, trim_to_longest
 from clip.model import build_model
 from tests.goldens import (
@@ -24,8 +26,6 @@ from tests.goldens import (
     tiny_clip_weights,
 )
 from trainers.cocoop import CoCoOp
-from trainers.common.custom_clip import CustomCLIP
-from trainers.common.learned_words import PromptTrainer
 from trainers.coop import CoOp
 from trainers.maple import MaPLe
 

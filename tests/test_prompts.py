@@ -9,9 +9,9 @@ import pytest
 
 import predict
 import train
+from adapt.learned_words import Context
+from adapt.prompts import ClassPrompts, check_distinct, description_prompts, template_prompts
 from tests.test_datasets_image_folder import command, pictures
-from trainers.common.learned_words import Context
-from trainers.common.prompts import ClassPrompts, check_distinct, description_prompts, template_prompts
 
 IMAGENET = SimpleNamespace(NAME="ImageNetV2", ROOT="data")
 OWN = SimpleNamespace(NAME="ImageFolder", ROOT="mine")

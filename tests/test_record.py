@@ -15,11 +15,11 @@ import torch
 import train
 from dassl.engine import metrics
 from fileio import file_digest, write_text
+from runner.config import setup_cfg
+from runner.phases import Phases
+from runner.provenance import backbone_digest, describe_data
+from runner.record import config_digest, evaluation, json_text, read_record
 from tests.conftest import ROOT, TOY_CLASSES, run_main
-from trainers.common.config import setup_cfg
-from trainers.common.phases import Phases
-from trainers.common.provenance import backbone_digest, describe_data
-from trainers.common.record import config_digest, evaluation, json_text, read_record
 
 CONFIGS = ROOT / "configs"
 

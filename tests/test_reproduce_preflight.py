@@ -191,7 +191,7 @@ def deepest(trainer: str) -> list[str]:
     """Options that fit the toy CLIP's four blocks."""
     from dassl.config import get_cfg_default
     from dassl.engine import TRAINER_REGISTRY
-    from trainers.common.config import extend_cfg
+    from runner.config import extend_cfg
 
     cfg = get_cfg_default()
     extend_cfg(cfg)

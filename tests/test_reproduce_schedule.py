@@ -230,7 +230,7 @@ def test_jobs_at_the_same_time_share_loader_workers_and_shared_memory(
     monkeypatch: pytest.MonkeyPatch, toy_data: Path, toy_flags: list[str]
 ) -> None:
     from dassl.data import DataManager, image_cache
-    from trainers.common.config import setup_cfg
+    from runner.config import setup_cfg
 
     monkeypatch.setattr("dassl.data.data_manager._num_cpus", lambda: 4)
     free = {"f_bavail": 1000, "f_frsize": 4000}

@@ -8,16 +8,16 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
+from adapt.attach import adapter_weights
+from adapt.model import CustomCLIP
+from adapt.prompts import ClassPrompts
 from clip.layout import pack
 from clip.model import CLIP, build_model
+from runner.config import setup_cfg
 from tests.conftest import ROOT
 from tests.goldens import tiny_clip_weights
 from tests.rmadapter_reference import Reference
 from train import parse_args
-from trainers.common.adapters import adapter_weights
-from trainers.common.config import setup_cfg
-from trainers.common.custom_clip import CustomCLIP
-from trainers.common.prompts import ClassPrompts
 from trainers.rmadapter import AdapterLearner, RMAdapter
 from trainers.rmadapter_ablations import CHOICES, VariedAdapter
 

@@ -19,9 +19,9 @@ import torch
 import parse_test_res
 import train
 from clip.model import CLIP
+from runner.config import setup_cfg
 from tests.conftest import ROOT, run_main
 from tests.test_reproduce_jobs import script_calls
-from trainers.common.config import setup_cfg
 from trainers.heba import AdapterLearner
 
 

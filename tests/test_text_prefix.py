@@ -9,14 +9,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 import train
+from adapt.attach import freeze_backbone
+from adapt.model import CustomCLIP
+from adapt.precision import PRECISIONS
+from adapt.prompts import ClassPrompts
+from adapt.text_prefix import frozen_blocks, keep_text_prefix
 from clip.model import build_model
 from tests.test_heba import CLASSES, options
 from tests.test_train import command, weights
-from trainers.common.adapters import freeze_backbone
-from trainers.common.custom_clip import CustomCLIP
-from trainers.common.precision import PRECISIONS
-from trainers.common.prompts import ClassPrompts
-from trainers.common.text_prefix import frozen_blocks, keep_text_prefix
 from trainers.heba import AdapterLearner
 
 START = 3  # first adapted block of 4

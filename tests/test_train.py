@@ -20,10 +20,10 @@ import torch
 import command_line
 import train
 from fileio.atomic import temporary_name
+from runner.config import setup_cfg
+from runner.folder import OPENING, alone_in, check_model_dir, last_epoch, saved_traceback
+from runner.record import differing_settings, read_record
 from tests.conftest import ROOT, run_main
-from trainers.common.config import setup_cfg
-from trainers.common.record import differing_settings, read_record
-from trainers.common.run_folder import OPENING, alone_in, check_model_dir, last_epoch, saved_traceback
 
 BASE2NEW = str(ROOT / "configs" / "trainers" / "HeBA" / "base2new.yaml")
 CALTECH101 = str(ROOT / "configs" / "datasets" / "caltech101.yaml")
@@ -389,7 +389,7 @@ def test_a_full_disk_and_too_little_memory_are_one_line(
         (full, f"error: [Errno 28] No space left on device: '{tmp_path}': make room, or write elsewhere"),
         (lacking, "error: out of memory (can't allocate memory: you tried to allocate"),
     ):
-        monkeypatch.setattr("trainers.common.run_folder.loaded_files", lambda args, error=error: throw(error))
+        monkeypatch.setattr("runner.folder.loaded_files", lambda args, error=error: throw(error))
         assert train.main(command(toy_data, tmp_path, toy_flags)) == 2
         line = capsys.readouterr().err.strip()
         assert line.startswith(said)

@@ -1,1 +1,1 @@
-"""One file a method; what methods share stands in ``trainers/common``."""
+"""One file a method, and the class that trains all of them (``clip_trainer.py``)."""

@@ -18,11 +18,11 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from adapt.learned_words import Context, PromptLearner, PromptTrainer, for_each_image
+from adapt.model import TOKENS_AT_ONCE, CustomCLIP
 from clip.layout import PackedText, send
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.common.custom_clip import TOKENS_AT_ONCE, CustomCLIP
-from trainers.common.learned_words import Context, PromptLearner, PromptTrainer, for_each_image
 
 
 def extend_cfg(cfg: CfgNode) -> None:

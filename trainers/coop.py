@@ -10,10 +10,10 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
+from adapt.learned_words import PromptLearner, PromptTrainer
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.common.export import FILE_NAME, read_adapter
-from trainers.common.learned_words import PromptLearner, PromptTrainer
+from runner.export import FILE_NAME, read_adapter
 
 
 def extend_cfg(cfg: CfgNode) -> None:

@@ -24,10 +24,10 @@ from torch import nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from adapt.attach import scale_gradient, scale_output, unreached
+from adapt.slow_fast import ScaledAdapter, SlowFastLearner, SlowFastTrainer
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.common.adapters import scale_gradient, scale_output, unreached
-from trainers.common.slow_fast import ScaledAdapter, SlowFastLearner, SlowFastTrainer
 from trainers.heba_fused import FusedBottleneck
 
 logger = logging.getLogger(__name__)

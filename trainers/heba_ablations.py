@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from trainers.common.adapters import unreached
+from adapt.attach import unreached
 from trainers.heba import Bottleneck, TextBottleneck, VisualBottleneck
 
 # The first choice of each is the published one.

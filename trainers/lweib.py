@@ -20,13 +20,13 @@ from torch import nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from adapt.attach import scale_gradient, scale_output, unreached
+from adapt.model import CustomCLIP
+from adapt.prompts import ClassPrompts
+from adapt.slow_fast import ScaledAdapter, SlowFastLearner, SlowFastTrainer
 from clip.layout import trim_to_longest
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.common.adapters import scale_gradient, scale_output, unreached
-from trainers.common.custom_clip import CustomCLIP
-from trainers.common.prompts import ClassPrompts
-from trainers.common.slow_fast import ScaledAdapter, SlowFastLearner, SlowFastTrainer
 
 
 def extend_cfg(cfg: CfgNode) -> None:

@@ -16,11 +16,11 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from adapt.attach import check_vit
+from adapt.blocks import Appended, PromptedImage, PromptedText, Prompts
+from adapt.learned_words import STD, Context, PromptLearner, PromptTrainer
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.common.adapters import check_vit
-from trainers.common.blocks import Appended, PromptedImage, PromptedText, Prompts
-from trainers.common.learned_words import STD, Context, PromptLearner, PromptTrainer
 
 PUBLISHED_PREFIX = "prompt_learner."  # of what is ours in a published checkpoint, which holds CLIP too
 

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from adapt.attach import check_number, scale_gradient, scale_output
+from adapt.cross_modal import CrossModalAdapter, CrossModalLearner
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.common.adapters import check_number, scale_gradient, scale_output
-from trainers.common.clip_trainer import ClipTrainer
-from trainers.common.cross_modal import CrossModalAdapter, CrossModalLearner
+from trainers.clip_trainer import ClipTrainer
 
 KEY = "TRAINER.MMADAPTER"
 

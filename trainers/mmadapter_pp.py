@@ -13,13 +13,13 @@ import torch
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from adapt.attach import at_scale, check_number
+from adapt.cross_modal import CrossModalLearner
+from adapt.prompts import described_prompts, readable
 from clip.layout import PackedText
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.common.adapters import at_scale, check_number
-from trainers.common.clip_trainer import ClipTrainer, accuracy
-from trainers.common.cross_modal import CrossModalLearner
-from trainers.common.prompts import described_prompts, readable
+from trainers.clip_trainer import ClipTrainer, accuracy
 
 KEY = "TRAINER.MMADAPTERPP"
 

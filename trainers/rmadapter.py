@@ -25,12 +25,12 @@ from torch import nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from adapt.attach import adapted_blocks, at_scale, check_vit, scale_gradient, scale_output
+from adapt.blocks import Beside
 from clip.layout import Layout, PackedText
 from clip.model import CLIP, Transformer
 from dassl.engine import TRAINER_REGISTRY
-from trainers.common.adapters import adapted_blocks, at_scale, check_vit, scale_gradient, scale_output
-from trainers.common.blocks import Beside
-from trainers.common.clip_trainer import ClipTrainer, accuracy
+from trainers.clip_trainer import ClipTrainer, accuracy
 
 KEY = "TRAINER.RMADAPTER"
 

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from adapt.blocks import Beside
 from clip.layout import Layout
-from trainers.common.blocks import Beside
 from trainers.rmadapter import KEY, DualAdapter, DualBlock
 
 # The first choice of each is the default.

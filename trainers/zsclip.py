@@ -2,10 +2,10 @@
 
 from yacs.config import CfgNode
 
+from adapt.prompts import dataset_template, template_prompts
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.common.clip_trainer import ClipTrainer
-from trainers.common.prompts import dataset_template, template_prompts
+from trainers.clip_trainer import ClipTrainer
 
 # Seven templates that CLIP's authors selected (notebooks/Prompt_Engineering_for_ImageNet.ipynb).
 IMAGENET_TEMPLATES_SELECT = (

@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from adapt.prompts import ClassPrompts
 from clip import clip
 from clip.layout import PackedText, send
 from clip.model import CLIP, build_model
-from trainers.common.prompts import ClassPrompts
 
 TOKENS_AT_ONCE = 8192  # tokens in one pass of the text encoder at evaluation: 67 MB a hidden layer
 

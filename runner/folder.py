@@ -12,21 +12,21 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
+from adapt.precision import AUTO, decide, device_of, is_emulated, is_native
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import load_checkpoint
 from fileio import InUse, exclusive, file_digest, remove_leftovers
 from fileio.unpickle import read_tensors
-from trainers.common.config import parse_cfg
-from trainers.common.export import FILE_NAME as EXPORT_NAME
-from trainers.common.export import read_metadata, recorded_prompts
-from trainers.common.precision import AUTO, decide, device_of, is_emulated, is_native
-from trainers.common.provenance import (
+from runner.config import parse_cfg
+from runner.export import FILE_NAME as EXPORT_NAME
+from runner.export import read_metadata, recorded_prompts
+from runner.provenance import (
     backbone_digest,
     describe_data,
     describe_mismatch,
     prompts_digest,
 )
-from trainers.common.record import (
+from runner.record import (
     differing_settings,
     other_methods,
     read_record,

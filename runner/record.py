@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from fileio import write_text
 from reporting.record import boolean, mapping, optional, text, whole
-from trainers.common.provenance import (
+from runner.provenance import (
     describe_code,
     describe_data,
     describe_machine,

@@ -16,11 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from adapt.prompts import ClassPrompts, readable, template_prompts
 from clip import clip
 from clip.layout import PackedText, end_of_text
 from clip.model import CLIP
-from trainers.common.clip_trainer import ClipTrainer
-from trainers.common.prompts import ClassPrompts, readable, template_prompts
+from trainers.clip_trainer import ClipTrainer
 
 logger = logging.getLogger(__name__)
 

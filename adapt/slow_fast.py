@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from adapt.attach import Adapted, adapted_blocks, check_number, check_vit
+from adapt.prompts import described_prompts
 from clip.model import CLIP, Transformer
-from trainers.common.adapters import Adapted, adapted_blocks, check_number, check_vit
-from trainers.common.clip_trainer import ClipTrainer
-from trainers.common.prompts import described_prompts
+from trainers.clip_trainer import ClipTrainer
 
 # Smallest and largest value of each option that must be a number.
 LIMITS = {

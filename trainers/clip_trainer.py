@@ -11,23 +11,23 @@ from torch import nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from adapt.attach import adapter_weights, check_vit, freeze_backbone
+from adapt.compiling import compile_encoders
+from adapt.model import CustomCLIP, load_clip
+from adapt.precision import Precision, decide, device_of, get_precision
+from adapt.prompts import ClassPrompts, check_distinct, dataset_template, template_prompts
+from adapt.sampling import sample_classes
+from adapt.text_prefix import keep_text_prefix
 from clip import unlearned_words
 from clip.layout import PackedText, send
 from clip.model import CLIP
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
-from trainers.common.adapters import adapter_weights, check_vit, freeze_backbone
-from trainers.common.compiling import compile_encoders
-from trainers.common.custom_clip import CustomCLIP, load_clip
-from trainers.common.export import FILE_NAME as EXPORT_NAME
-from trainers.common.export import write_adapter
-from trainers.common.precision import Precision, decide, device_of, get_precision
-from trainers.common.prompts import ClassPrompts, check_distinct, dataset_template, template_prompts
-from trainers.common.provenance import backbone_digest, describe_data, describe_mismatch, prompts_digest
-from trainers.common.record import evaluation
-from trainers.common.sampling import sample_classes
-from trainers.common.text_prefix import keep_text_prefix
+from runner.export import FILE_NAME as EXPORT_NAME
+from runner.export import write_adapter
+from runner.provenance import backbone_digest, describe_data, describe_mismatch, prompts_digest
+from runner.record import evaluation
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from clip.layout import PackedText, end_of_text, pack
 from fileio.text import is_blank
 
 if TYPE_CHECKING:
-    from trainers.common.text_prefix import TextPrefix
+    from adapt.text_prefix import TextPrefix
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from adapt.attach import adapted_blocks, check_vit
+from adapt.blocks import Beside
 from clip.model import CLIP
-from trainers.common.adapters import adapted_blocks, check_vit
-from trainers.common.blocks import Beside
 
 
 class Branch(nn.Module):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from adapt.model import TOKENS_AT_ONCE, CustomCLIP
 from clip.layout import PackedText, end_of_text, pack
-from trainers.common.custom_clip import TOKENS_AT_ONCE, CustomCLIP
 
 logger = logging.getLogger(__name__)
 

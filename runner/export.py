@@ -17,13 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from yacs.config import CfgNode
 
+from adapt.model import CustomCLIP
+from adapt.precision import device_of, is_emulated
 from dassl.config import get_cfg_default
 from fileio import atomic_write
-from trainers.common.config import extend_cfg, merge, parse_cfg
-from trainers.common.custom_clip import CustomCLIP
-from trainers.common.precision import device_of, is_emulated
-from trainers.common.provenance import backbone_digest, describe_mismatch, prompts_digest
-from trainers.common.record import config_text, trainer_class
+from runner.config import extend_cfg, merge, parse_cfg
+from runner.provenance import backbone_digest, describe_mismatch, prompts_digest
+from runner.record import config_text, trainer_class
 
 logger = logging.getLogger(__name__)
 
@@ -222,7 +222,7 @@ def load_adapter(path: Path, backbone: str = "") -> tuple[CustomCLIP, Adapter]:
         FileNotFoundError: there is no such file.
         ValueError: ``read_adapter`` refuses it, or backbone or tensors are not those it was trained with.
     """
-    from trainers.common.clip_trainer import ClipTrainer, load_strictly  # which imports this file
+    from trainers.clip_trainer import ClipTrainer, load_strictly  # which imports this file
 
     adapter = read_adapter(path)
     cfg = adapter.cfg

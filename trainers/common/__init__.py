@@ -1,1 +1,0 @@
-"""What methods share, one home each."""

@@ -1,7 +1,7 @@
 """Wrappers of CLIP's blocks, for methods that work beside a whole block or on the tokens that enter it.
 
-A block has two ways through: ``forward(x, layout)``, and ``leave(x, layout)``, which computes only the tokens
-that leave the tower. Symbols: B batch, N tokens, T tokens of packed texts, D width.
+They take and return what a block does: ``forward(x, layout, last)``, where ``last`` asks for the pooled tokens
+alone. Symbols: B batch, N tokens, T tokens of packed texts, D width.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from clip.layout import Layout, PackedText
 
 
-class Beside(nn.Module):
+class ParallelAdapter(nn.Module):
     """A frozen block with an adapter parallel to it: ``block(x) + adapter(norm(x))`` (MMA, RMAdapter).
 
     Args:
@@ -26,13 +26,11 @@ class Beside(nn.Module):
         self.adapter = adapter
         self.norm = nn.Identity() if norm is None else norm
 
-    def forward(self, x: torch.Tensor, layout: Layout | None = None) -> torch.Tensor:
-        y = self.block(x, layout)
-        return y if self.adapter.scale == 0 else y + self.adapter(self.norm(x))
-
-    def leave(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
-        y = self.block.leave(x, layout)
-        return y if self.adapter.scale == 0 else y + self.adapter(self.norm(layout.leaving(x)))
+    def forward(self, x: torch.Tensor, layout: Layout | None = None, last: bool = False) -> torch.Tensor:
+        y = self.block(x, layout, last)
+        if self.adapter.scale == 0:
+            return y
+        return y + self.adapter(self.norm(layout.pooled_tokens(x) if last else x))
 
 
 class Prompts(nn.Module):
@@ -59,11 +57,8 @@ class Prompted(nn.Module):
         """The tokens with the prompts among them."""
         raise NotImplementedError
 
-    def forward(self, x: torch.Tensor, layout: Layout | None = None) -> torch.Tensor:
-        return self.block(self.replace(x, layout), layout)
-
-    def leave(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
-        return self.block.leave(self.replace(x, layout), layout)
+    def forward(self, x: torch.Tensor, layout: Layout | None = None, last: bool = False) -> torch.Tensor:
+        return self.block(self.replace(x, layout), layout, last)
 
 
 class PromptedText(Prompted):

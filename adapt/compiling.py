@@ -37,7 +37,5 @@ def compile_encoders(clip_model: CLIP, **options: Any) -> None:
     if hasattr(clip_model.visual, "transformer"):  # a ResNet is left as it is
         towers.append((clip_model.visual.transformer, False))
     for tower, dynamic in towers:
-        *blocks, last = tower.resblocks
-        for block in blocks:
+        for block in tower.resblocks:
             block.compile(dynamic=dynamic, **options)
-        last.leave = torch.compile(last.leave, dynamic=dynamic, **options)

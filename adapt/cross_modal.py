@@ -14,7 +14,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from adapt.attach import adapted_blocks, check_vit
-from adapt.blocks import Beside
+from adapt.blocks import ParallelAdapter
 from clip.model import CLIP
 
 
@@ -87,7 +87,7 @@ class CrossModalLearner(nn.Module):
                     self.shared_adapter[str(number)] = nn.Sequential(nn.Linear(rank, rank), nn.ReLU(), *more)
                 branches[str(number)] = Branch(encoder.width, rank)
                 adapter = kind(branches[str(number)], self.shared_adapter[str(number)])
-                encoder.resblocks[number - 1] = Beside(block, adapter, block.ln_1)
+                encoder.resblocks[number - 1] = ParallelAdapter(block, adapter, block.ln_1)
                 self._beside.append(adapter)
         self.reset_parameters()
 

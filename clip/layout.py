@@ -29,37 +29,37 @@ def trim_to_longest(tokens: Tensor, extra: int = 0) -> Tensor:
 
 
 class Layout:
-    """How the tokens of a tower lie in memory, and which of them leave it.
+    """How the tokens of a tower lie in memory, and which one of each sequence is pooled into its feature.
 
     Attributes:
-        visible: which keys a leaving token sees, (B, 1, 1, N); None for all of them.
+        visible: which keys the pooled token sees, (B, 1, 1, N); None for all of them.
     """
 
     visible: Tensor | None = None
 
-    def spread(self, x: Tensor) -> Tensor:
+    def to_padded(self, x: Tensor) -> Tensor:
         """Lay the tokens out as (B, N, D)."""
         raise NotImplementedError
 
-    def collect(self, x: Tensor) -> Tensor:
-        """Undo `spread`."""
+    def to_packed(self, x: Tensor) -> Tensor:
+        """Undo `to_padded`."""
         raise NotImplementedError
 
-    def leaving(self, x: Tensor) -> Tensor:
-        """Pick the tokens that leave the tower, (B, 1, D)."""
+    def pooled_tokens(self, x: Tensor) -> Tensor:
+        """Pick the tokens whose last states become the features, (B, 1, D)."""
         raise NotImplementedError
 
 
 class ImageLayout(Layout):
     """Images: (B, N, D), the class token first."""
 
-    def spread(self, x: Tensor) -> Tensor:
+    def to_padded(self, x: Tensor) -> Tensor:
         return x
 
-    def collect(self, x: Tensor) -> Tensor:
+    def to_packed(self, x: Tensor) -> Tensor:
         return x
 
-    def leaving(self, x: Tensor) -> Tensor:
+    def pooled_tokens(self, x: Tensor) -> Tensor:
         return x[:, :1]
 
 
@@ -113,16 +113,16 @@ class PackedText(Layout):
         parts = {f.name: getattr(self, f.name) for f in fields(self)}
         return PackedText(**{name: None if part is None else function(part) for name, part in parts.items()})
 
-    def spread(self, x: Tensor) -> Tensor:
+    def to_padded(self, x: Tensor) -> Tensor:
         texts, _, _, length = self.visible.shape
         if len(self.slots) != texts * length:
             x = _Pad.apply(x, self.fillers, self.slots)
         return x.view(texts, length, -1)
 
-    def collect(self, x: Tensor) -> Tensor:
+    def to_packed(self, x: Tensor) -> Tensor:
         return x.flatten(0, 1).index_select(0, self.slots)
 
-    def leaving(self, x: Tensor) -> Tensor:
+    def pooled_tokens(self, x: Tensor) -> Tensor:
         return x.index_select(0, self.ends).unsqueeze(1)
 
 

@@ -54,12 +54,13 @@ class VisionTransformer(nn.Module):
         """Turn images (B, 3, R, R) into the tokens (B, N, D) that enter the first block."""
         check_image(image, self.input_resolution)
         patches = self.conv1(image).flatten(2).transpose(1, 2)  # (B, N - 1, D)
+        patches = patches.to(self.conv1.weight.dtype)  # under autocast the convolution gives a half precision
         cls = self.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
         x = torch.cat([cls, patches], dim=1) + self.positional_embedding.to(patches.dtype)
         return self.ln_pre(x)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.transformer.run_to_leaving(self.embed(image), ImageLayout())
+        x = self.transformer.forward_pooled(self.embed(image), ImageLayout())
         return self.ln_post(x) @ self.proj
 
 
@@ -164,7 +165,7 @@ class CLIP(nn.Module):
         """
         if isinstance(text, PackedText):
             x = self.embed_text(text) if states is None else states
-            x = self.transformer.run_to_leaving(x, text, first)
+            x = self.transformer.forward_pooled(x, text, first)
             return self.ln_final(x) @ self.text_projection
         length = text.shape[-1]
         if length > self.context_length:

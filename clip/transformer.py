@@ -76,17 +76,17 @@ class Attention(nn.Module):
             layout: how `x` lies, where that is not (B, N, D).
         """
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, N, 3D)
-        q, k, v = self.split(qkv if layout is None else layout.spread(qkv), 3)
+        q, k, v = self.split(qkv if layout is None else layout.to_padded(qkv), 3)
         y = attend(q, k, v, causal=self.causal).transpose(1, 2).flatten(2)  # (B, N, D)
-        return self.out_proj(y if layout is None else layout.collect(y))
+        return self.out_proj(y if layout is None else layout.to_packed(y))
 
-    def leave(self, x: Tensor, layout: Layout) -> Tensor:
-        """Attend from the tokens that leave the tower alone: (B, 1, D)."""
+    def forward_last(self, x: Tensor, layout: Layout) -> Tensor:
+        """Attend from the pooled tokens alone: (B, 1, D)."""
         width = x.shape[-1]
         weights = self.in_proj_weight.split([width, 2 * width])
         biases = self.in_proj_bias.split([width, 2 * width])
-        (q,) = self.split(F.linear(layout.leaving(x), weights[0], biases[0]), 1)
-        k, v = self.split(layout.spread(F.linear(x, weights[1], biases[1])), 2)
+        (q,) = self.split(F.linear(layout.pooled_tokens(x), weights[0], biases[0]), 1)
+        k, v = self.split(layout.to_padded(F.linear(x, weights[1], biases[1])), 2)
         y = attend(q, k, v, mask=layout.visible)
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
@@ -125,13 +125,18 @@ class ResidualAttentionBlock(nn.Module):
         )
         self.ln_2 = LayerNorm(d_model)
 
-    def forward(self, x: Tensor, layout: Layout | None = None) -> Tensor:
-        x = x + self.attn(self.ln_1(x), layout)
-        return x + self.mlp(self.ln_2(x))
+    def forward(self, x: Tensor, layout: Layout | None = None, last: bool = False) -> Tensor:
+        """Run the block.
 
-    def leave(self, x: Tensor, layout: Layout) -> Tensor:
-        """Compute what leaves the tower alone, (B, 1, D); keys and values still come from every token."""
-        x = layout.leaving(x) + self.attn.leave(self.ln_1(x), layout)
+        Args:
+            x: (B, N, D) tokens; packed texts are (T, D).
+            layout: how `x` lies, where that is not (B, N, D).
+            last: compute the pooled tokens alone, (B, 1, D); keys and values still come from every token.
+        """
+        if last:
+            x = layout.pooled_tokens(x) + self.attn.forward_last(self.ln_1(x), layout)
+        else:
+            x = x + self.attn(self.ln_1(x), layout)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -156,8 +161,8 @@ class Transformer(nn.Module):
         """Run batch-first tokens, (B, N, D) to (B, N, D)."""
         return self.resblocks(x)
 
-    def run_to_leaving(self, x: Tensor, layout: Layout, first: int = 0) -> Tensor:
-        """Run tokens that lie as `layout` says to those that leave the tower, (B, D).
+    def forward_pooled(self, x: Tensor, layout: Layout, first: int = 0) -> Tensor:
+        """Run tokens that lie as `layout` says; return the pooled ones of the last block, (B, D).
 
         Args:
             x: (B, N, D) tokens; packed texts are (T, D).
@@ -167,4 +172,4 @@ class Transformer(nn.Module):
         *blocks, last = self.resblocks[first:]
         for block in blocks:
             x = block(x, layout)
-        return last.leave(x, layout).squeeze(1)
+        return last(x, layout, last=True).squeeze(1)

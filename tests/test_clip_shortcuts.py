@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from adapt.precision import Precision
 from clip import clip
 from clip.layout import pack
 from clip.model import CLIP
@@ -37,8 +38,8 @@ def test_packing_keeps_every_token_up_to_the_end_of_its_text() -> None:
     assert torch.equal(packed.tokens[packed.ends], tokens.max(dim=1).values)
     assert packed.positions.tolist() == [place for text in texts for place in range(len(text))]
     x = torch.randn(len(packed.tokens), 8)
-    assert packed.spread(x).shape == (3, 7, 8)
-    assert torch.equal(packed.collect(packed.spread(x)), x)
+    assert packed.to_padded(x).shape == (3, 7, 8)
+    assert torch.equal(packed.to_packed(packed.to_padded(x)), x)
 
 
 @torch.no_grad()
@@ -95,3 +96,20 @@ def test_layer_norm_of_half_numbers_is_computed_in_float32(dtype: torch.dtype) -
     torch.testing.assert_close(found, expected, rtol=2 * torch.finfo(dtype).eps, atol=0)
     half = copy.deepcopy(norm).to(dtype)
     torch.testing.assert_close(half(x), expected, rtol=2 * torch.finfo(dtype).eps, atol=0)
+
+
+def test_under_autocast_the_residual_streams_of_both_towers_stay_float32() -> None:
+    """As ``Precision.store`` says; a convolution under autocast gives a half precision."""
+    torch.manual_seed(0)
+    model = Precision(torch.bfloat16, torch.bfloat16).store(CLIP(64, 32, 2, 128, 8, 77, 49408, 128, 2, 2))
+    found = []
+    for tower in (model.transformer, model.visual.transformer):
+        for block in tower.resblocks:
+            block.register_forward_hook(
+                lambda _, inputs, output: found.extend((inputs[0].dtype, output.dtype))
+            )
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        model.encode_image(torch.randn(2, 3, 32, 32))
+        model.encode_text(pack(clip.tokenize(["a cat", "a photo of a dog"])))
+    assert len(found) == 8
+    assert set(found) == {torch.float32}

@@ -1,5 +1,6 @@
 """``MODEL.COMPILE``: whole blocks in one graph each, few of them, and the results of the plain way."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,17 @@ def test_compiled_encoders_have_no_graph_break_few_graphs_and_the_same_results(m
         step(model, seed)
     assert graphs() == trained
     assert list(model.state_dict()) == names
+
+
+def test_a_deep_copy_of_compiled_encoders_computes_with_its_own_weights(model: CustomCLIP) -> None:
+    compile_encoders(model.clip, backend="eager")
+    logits = evaluate(model)
+    copy = deepcopy(model)
+    with torch.no_grad():
+        for tower in (copy.clip.transformer, copy.clip.visual.transformer):
+            tower.resblocks[-1].mlp.c_proj.weight.zero_()
+    assert not torch.allclose(evaluate(copy), logits)
+    torch.testing.assert_close(evaluate(model), logits)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

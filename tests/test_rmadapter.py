@@ -136,7 +136,7 @@ def test_every_key_changes_what_it_should_and_no_more(key: str, value: object) -
 def test_reconstruction_teaches_the_adapters_below_only_where_asked_to(local: bool, expected: bool) -> None:
     found = trainer(REC_LOCAL=local, LAMBDA2=0.0)
     adapters = found.model.adapter_learner.visual_adapter
-    with found.model.adapter_learner.listen():
+    with found.model.adapter_learner.record_losses():
         found.model.encode_image(images())
         adapters["4"].loss.backward()
     assert adapters["4"].rec_up.weight.grad.any()
@@ -152,10 +152,10 @@ def test_reconstruction_loss_does_not_grow_with_the_batch(target: str) -> None:
     tokens = found.model.prompts.tokens
     losses = []
     for copies in (1, 3):
-        with learner.listen():
+        with learner.record_losses():
             found.model.encode_image(images().repeat(copies, 1, 1, 1))
             found.model.encode_text(pack(tokens.repeat(copies, 1)))
-            losses.append(learner.take_loss())
+            losses.append(learner.pop_loss())
     torch.testing.assert_close(*losses)
 
 
@@ -176,7 +176,7 @@ def test_losses_are_kept_in_training_alone_and_forgotten_when_taken() -> None:
     assert not any(kept())
     found.loss_terms(images(), tokens, TARGET)
     assert not any(kept())
-    model(images(), tokens)  # a pass that nobody listens to
+    model(images(), tokens)  # a pass whose losses are not recorded
     assert not any(kept())
     copy.deepcopy(model)  # refused by torch if part of a graph were left
 
@@ -257,7 +257,7 @@ def test_a_varied_adapter_with_default_options_computes_the_same() -> None:
     )
     x = torch.randn(2, 5, 128, generator=torch.Generator().manual_seed(0))
     assert torch.equal(one(x), other(x))
-    assert torch.equal(one.missed(x), other.missed(x))
+    assert torch.equal(one.reconstruction_loss(x), other.reconstruction_loss(x))
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))

@@ -1,6 +1,6 @@
 """RMAdapter: adapters that also reconstruct what they see (AAAI-26, arXiv 2512.06811) on a frozen CLIP ViT.
 
-Beside each of the upper blocks of both encoders stands an adapter of two branches that share a projection:
+ParallelAdapter each of the upper blocks of both encoders stands an adapter of two branches that share a projection:
 
     h = GELU(W_down x + b_down)                                            (8)   D -> r
     x <- block(x) + s (W_up h + b_up)                                      (9), (14), (15)
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from adapt.attach import adapted_blocks, at_scale, check_vit, scale_gradient, scale_output
-from adapt.blocks import Beside
+from adapt.blocks import ParallelAdapter
 from clip.layout import Layout, PackedText
 from clip.model import CLIP, Transformer
 from dassl.engine import TRAINER_REGISTRY
@@ -71,8 +71,8 @@ class DualAdapter(nn.Module):
 
     Attributes:
         scale: s.
-        listens: whether a pass leaves its loss, inside ``AdapterLearner.listen``.
-        loss: weighted loss of the last reconstruction, until ``AdapterLearner.take_loss`` takes it.
+        recording: whether a pass leaves its loss, inside ``AdapterLearner.record_losses``.
+        loss: weighted loss of the last reconstruction, until ``AdapterLearner.pop_loss`` takes it.
     """
 
     def __init__(self, width: int, options: CfgNode, weight: float) -> None:
@@ -80,7 +80,7 @@ class DualAdapter(nn.Module):
         rank = options.ADAPTER_DIM
         self.scale = options.ADAPTER_SCALE
         self.weight = weight
-        self.listens = False
+        self.recording = False
         self.loss: torch.Tensor | None = None
         self.down = nn.Linear(width, rank)
         self.up = nn.Linear(rank, width)
@@ -105,28 +105,24 @@ class DualAdapter(nn.Module):
         """R(x); computes h anew, because the gradient to ``x`` is another one than in ``forward``."""
         return self.rec_up(self.rec_mid(F.gelu(self.down(x))))
 
-    def missed(self, x: torch.Tensor) -> torch.Tensor:
+    def reconstruction_loss(self, x: torch.Tensor) -> torch.Tensor:
         """|x - R(x)|^2, a mean over tokens and D; only this adapter learns from it."""
         x = x.detach()
         return F.mse_loss(self.reconstruct(x).float(), x.float())
 
-    def learn_from(self, x: torch.Tensor) -> None:
+    def record_loss(self, x: torch.Tensor) -> None:
         """Keeps the loss of a pass that is listened to; none of CLIP's own features."""
-        if self.listens and self.weight and self.scale and torch.is_grad_enabled():
-            self.loss = self.weight * self.missed(x)
+        if self.recording and self.weight and self.scale and torch.is_grad_enabled():
+            self.loss = self.weight * self.reconstruction_loss(x)
 
 
-class DualBlock(Beside):
+class DualBlock(ParallelAdapter):
     """A frozen block and the adapter beside it, which also reconstructs what it sees."""
 
-    def forward(self, x: torch.Tensor, layout: Layout | None = None) -> torch.Tensor:
-        self.adapter.learn_from(self.norm(x))
-        return super().forward(x, layout)
-
-    def leave(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
-        """Few tokens leave the last block; all that enter it are reconstructed."""
-        self.adapter.learn_from(self.norm(x))
-        return super().leave(x, layout)
+    def forward(self, x: torch.Tensor, layout: Layout | None = None, last: bool = False) -> torch.Tensor:
+        """The last block computes few tokens; all that enter it are reconstructed."""
+        self.adapter.record_loss(self.norm(x))
+        return super().forward(x, layout, last)
 
 
 class AdapterLearner(nn.Module):
@@ -143,17 +139,17 @@ class AdapterLearner(nn.Module):
         return [*self.visual_adapter.values(), *self.text_adapter.values()]
 
     @contextmanager
-    def listen(self) -> Iterator[None]:
+    def record_losses(self) -> Iterator[None]:
         """Inside, each pass leaves its reconstruction losses; what nobody takes is forgotten at the end."""
         for adapter in self.adapters():
-            adapter.listens = True
+            adapter.recording = True
         try:
             yield
         finally:
             for adapter in self.adapters():
-                adapter.listens, adapter.loss = False, None
+                adapter.recording, adapter.loss = False, None
 
-    def take_loss(self) -> torch.Tensor:
+    def pop_loss(self) -> torch.Tensor:
         """The weighted sum of all reconstruction losses of the pass that was listened to."""
         losses = [adapter.loss for adapter in self.adapters() if adapter.weight]
         return torch.stack(losses).sum() if losses else torch.zeros(())
@@ -218,9 +214,9 @@ class RMAdapter(ClipTrainer):
             ``(B, C)`` logits; scalars by name.
         """
         model, learner = self.model, self.model.adapter_learner
-        with learner.listen(), self.precision.autocast(self.device):
+        with learner.record_losses(), self.precision.autocast(self.device):
             features, texts = model.encode_image(image), model.encode_text(tokens)
-            reconstruction = learner.take_loss().to(self.device)
+            reconstruction = learner.pop_loss().to(self.device)
         logits = model.compare(features, texts)
         nearness = self.options.LAMBDA4 * self.distance(texts, self.frozen_texts)
         if self.options.LAMBDA3:

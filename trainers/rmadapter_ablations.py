@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
-from adapt.blocks import Beside
+from adapt.blocks import ParallelAdapter
 from clip.layout import Layout
 from trainers.rmadapter import KEY, DualAdapter, DualBlock
 
@@ -53,7 +53,7 @@ class VariedAdapter(DualAdapter):
     def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
         return self.rec_up(self.rec_mid(F.gelu(self.rec_down(x))))
 
-    def missed(self, x: torch.Tensor) -> torch.Tensor:
+    def reconstruction_loss(self, x: torch.Tensor) -> torch.Tensor:
         """What the reconstruction misses, a mean over tokens."""
         if self.options.REC_LOCAL:
             x = x.detach()
@@ -70,15 +70,13 @@ class OutputBlock(DualBlock):
     R then sees the output too, through the down-projection that adapts the input.
     """
 
-    def forward(self, x: torch.Tensor, layout: Layout | None = None) -> torch.Tensor:
-        y = Beside.forward(self, x, layout)
-        self.adapter.learn_from(self.norm(y))
-        return y
-
-    def leave(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
-        if self.adapter.listens and torch.is_grad_enabled():  # all tokens of the output are needed
-            return layout.leaving(self(x, layout))
-        return super().leave(x, layout)
+    def forward(self, x: torch.Tensor, layout: Layout | None = None, last: bool = False) -> torch.Tensor:
+        learns = self.adapter.recording and torch.is_grad_enabled()  # all tokens of the output are needed
+        y = ParallelAdapter.forward(self, x, layout, last and not learns)
+        if not learns:
+            return y
+        self.adapter.record_loss(self.norm(y))
+        return layout.pooled_tokens(y) if last else y
 
 
 def dual_kinds(options: CfgNode) -> tuple[type[DualAdapter], type[DualBlock]]:

@@ -1,6 +1,6 @@
 """Wrappers of CLIP's blocks, for methods that work beside a whole block or on the tokens that enter it.
 
-They take and return what a block does: ``forward(x, layout, last)``, where ``last`` asks for the pooled tokens
+They are called as a block is, ``forward(x, layout, last)``, where ``last`` asks for the pooled tokens
 alone. Symbols: B batch, N tokens, T tokens of packed texts, D width.
 """
 

@@ -1,6 +1,6 @@
 """RMAdapter: adapters that also reconstruct what they see (AAAI-26, arXiv 2512.06811) on a frozen CLIP ViT.
 
-ParallelAdapter each of the upper blocks of both encoders stands an adapter of two branches that share a projection:
+Beside each of the upper blocks of both encoders stands an adapter of two branches that share a projection:
 
     h = GELU(W_down x + b_down)                                            (8)   D -> r
     x <- block(x) + s (W_up h + b_up)                                      (9), (14), (15)

@@ -34,23 +34,24 @@ import torch
 from yacs.config import CfgNode
 
 import train
-from adapt.model import CustomCLIP
-from adapt.precision import device_of
+from adapt.adapter_file import FILE_NAME
+from adapt.method import build_model
+from adapt.model import CustomCLIP, load_clip
 from adapt.prompts import check_distinct
 from command_line import one_line, one_line_errors, say
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
-from dassl.engine import TRAINER_REGISTRY
 from datasets.pictures import picture_suffixes
 from reporting.text import UNSEEN, visible
 from runner.config import ROOT, setup_cfg
-from runner.export import FILE_NAME, load_adapter
 from runner.process import set_up_process
+from runner.trained import load_adapter
+from trainers.clip_trainer import device_of
+from trainers.zsclip import ZeroshotCLIP
 
 SOME_UNREADABLE = 1
 BATCH = 64  # pictures in one pass of the image encoder
-ZERO_SHOT = "ZeroshotCLIP"
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,14 @@ class Predictor:
         if model_dir:
             self.model, cfg, self.classes = trained_model(Path(model_dir), backbone)
         elif classes:
-            self.model, cfg = zero_shot_model(backbone, quick_gelu)
+            self.model, cfg = zero_shot_model(classes, backbone, quick_gelu)
         else:
             raise ValueError("nothing says which classes there are; give --model-dir, --classes or both")
-        kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+        method = self.model.method
         if classes:
             self.classes = list(classes)
             self.model.prompts = self.model.prompts.for_classes(
-                self.classes, template, default=kind.template(cfg)
+                self.classes, template, default=method.template()
             )
             check_distinct(self.model.prompts, self.classes)
             check_several(self.classes)
@@ -121,7 +122,7 @@ class Predictor:
             self.cfg.INPUT.EXIF_TRANSPOSE = upright
         self.transform = build_transform(self.cfg, is_train=False)
         self.device = device_of(self.cfg)
-        self.precision = kind.precision_of(self.cfg)
+        self.precision = method.precision
         self.model.to(self.device).eval()
         self._kept = ExitStack()  # the class features, for the life of this object
         with torch.no_grad(), self.precision.autocast(self.device):
@@ -211,15 +212,17 @@ def trained_model(model_dir: Path, backbone: str) -> tuple[CustomCLIP, CfgNode, 
                 "zero-shot CLIP leave --model-dir out and give --classes"
             )
         path = found[0]
-    model, adapter = load_adapter(path, backbone)
-    return model, adapter.cfg, adapter.classnames
+    model, cfg, adapter = load_adapter(path, backbone)
+    return model, cfg, adapter.classnames
 
 
-def zero_shot_model(backbone: str, quick_gelu: bool | None) -> tuple[CustomCLIP, CfgNode]:
-    """CLIP as configured for own pictures; its prompts are still those of no class."""
+def zero_shot_model(
+    classes: Sequence[str], backbone: str, quick_gelu: bool | None
+) -> tuple[CustomCLIP, CfgNode]:
+    """CLIP as configured for own pictures."""
     flags = [
         "--trainer",
-        ZERO_SHOT,
+        ZeroshotCLIP.__name__,
         "--config-file",
         str(ROOT / "configs/trainers/ZeroshotCLIP/vit_b16.yaml"),
     ]
@@ -232,7 +235,8 @@ def zero_shot_model(backbone: str, quick_gelu: bool | None) -> tuple[CustomCLIP,
     if quick_gelu is not None:
         flags += ["MODEL.BACKBONE.QUICK_GELU", str(quick_gelu)]
     cfg = setup_cfg(train.parse_args(flags))
-    return TRAINER_REGISTRY.get(ZERO_SHOT).without_data(cfg).build_clip([[""]]), cfg
+    clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, quick_gelu)
+    return build_model(ZeroshotCLIP.method, cfg.TRAINER.ZeroshotCLIP, classes, clip_model), cfg
 
 
 def find_pictures(words: Sequence[str]) -> list[str]:

@@ -132,7 +132,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> None:
 
 def say_how_to_predict(folder: Path) -> None:
     """The last lines of a training: where its adapter lies, and the command that predicts with it."""
-    from runner.export import FILE_NAME
+    from adapt.adapter_file import FILE_NAME
 
     for path in sorted(folder.glob(f"*/{FILE_NAME}")):
         print(f"The adapter is in {path}")

@@ -1,15 +1,14 @@
-"""Adapters on a frozen CLIP: how they are attached, what counts as their weights, how their scale enters."""
+"""How adapters are attached to CLIP, and how their scale enters value and gradient."""
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
-from clip.model import Transformer
-
-ADAPTER_PREFIX = "adapter_learner."  # CustomCLIP's child that holds every weight a method trains
+from clip.model import CLIP
+from clip.transformer import Transformer
 
 
 class Adapted(nn.Module):
@@ -31,17 +30,6 @@ def check_vit(is_vit: bool, key: str) -> None:
             f"MODEL.BACKBONE.NAME is a CLIP whose image encoder is a ResNet, but the method of {key} adapts "
             "vision transformers; set it to one, such as ViT-B/16"
         )
-
-
-def check_number(value: object, key: str, least: float = 0, most: float = math.inf) -> None:
-    """Refuses what is no finite number within limits.
-
-    Raises:
-        ValueError: it is none; names the key.
-    """
-    if type(value) not in (int, float) or not math.isfinite(value) or not least <= value <= most:
-        up_to = "up" if most == math.inf else f"to {most}"
-        raise ValueError(f"{key} is {value}; set it to a number from {least} {up_to}")
 
 
 def adapted_blocks(
@@ -96,7 +84,7 @@ def scale_gradient(x: torch.Tensor, scale: float) -> torch.Tensor:
     return _Scale.apply(x, 1.0, scale)
 
 
-class _Unreached(torch.autograd.Function):
+class _ZeroGrad(torch.autograd.Function):
     """Passes a value on and gives weights beside it a gradient of zero."""
 
     @staticmethod
@@ -109,39 +97,121 @@ class _Unreached(torch.autograd.Function):
         return grad, *(torch.zeros_like(weight) for weight in ctx.saved_tensors)
 
 
-def unreached(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+def with_zero_grad(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
     """``x`` itself; ``weights``, which no output depends on, get a gradient of zero instead of none.
 
     An optimiser skips a weight without a gradient; with one of zero its decay and momentum still act.
     """
-    return _Unreached.apply(x, *weights)
+    return _ZeroGrad.apply(x, *weights)
+
+
+@contextmanager
+def kept_scales(adapters: Iterable[nn.Module]) -> Iterator[None]:
+    """Adapters whose ``scale`` is changed inside the block have their own again after it."""
+    own = [(adapter, adapter.scale) for adapter in adapters]
+    try:
+        yield
+    finally:
+        for adapter, scale in own:
+            adapter.scale = scale
 
 
 @contextmanager
 def at_scale(adapters: Iterable[nn.Module], scale: float) -> Iterator[None]:
     """Inside, these adapters have another ``scale`` (0: CLIP itself), and nothing gets a gradient."""
-    own = [(adapter, adapter.scale) for adapter in adapters]
-    for adapter, _ in own:
-        adapter.scale = scale
-    try:
-        with torch.no_grad():
+    adapters = list(adapters)
+    with kept_scales(adapters), torch.no_grad():
+        for adapter in adapters:
+            adapter.scale = scale
+        yield
+
+
+class ScaledAdapter(nn.Module):
+    """An adapter with an output scale; 0 bypasses it, so that CLIP itself is left, bit for bit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = 0.0  # s; SlowFastLearner sets it
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.scale == 0:
+            return x
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        return self.compute(x)
+
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        """The adapted ``x``, in its dtype."""
+        raise NotImplementedError
+
+
+class SlowFastLearner(nn.Module):
+    """Adapters on the input of a block's attention and on the hidden layer of its MLP (HeBA, LwEIB).
+
+    They go by the published names (``visual_adapter.3.mlp_conv``; blocks from 1), and are the very modules
+    attached to CLIP's blocks. All have the scale s, but inside ``drawn_scales``.
+
+    Args:
+        clip_model: gets the adapters.
+        text: makes a text adapter of a width.
+        visual: makes an image adapter of a width.
+        options: ``ADAPTER_START``, ``ADAPTER_END``, ``ADAPTER_SCALE_FACTOR``, ``SLOW_FAST_RATIO``.
+        scale: s.
+        key: of the options, for messages: ``TRAINER.HeBA``.
+        places: attention, mlp or both.
+
+    Raises:
+        ValueError: the image encoder is no ViT, or the range of blocks does not fit the encoders.
+    """
+
+    def __init__(
+        self,
+        clip_model: CLIP,
+        text: Callable[[int], ScaledAdapter],
+        visual: Callable[[int], ScaledAdapter],
+        options: Any,
+        scale: float,
+        key: str,
+        places: str = "both",
+    ) -> None:
+        super().__init__()
+        check_vit(hasattr(clip_model.visual, "transformer"), key)
+        self.base_scale, self.fast_scale = scale, scale * options.ADAPTER_SCALE_FACTOR
+        self.slow_fast_ratio = options.SLOW_FAST_RATIO
+        blocks = (options.ADAPTER_START, options.ADAPTER_END)
+        encoders = {
+            "text_adapter": (clip_model.transformer, text, "text"),
+            "visual_adapter": (clip_model.visual.transformer, visual, "image"),
+        }
+        for attribute, (encoder, make, name) in encoders.items():
+            adapters = nn.ModuleDict()
+            for number, block in adapted_blocks(encoder, blocks, key, name):
+                adapters[str(number)] = here = nn.ModuleDict()
+                if places in ("attention", "both"):
+                    here["att_conv"] = make(encoder.width)
+                    block.ln_1 = Adapted(block.ln_1, here["att_conv"])
+                if places in ("mlp", "both"):
+                    here["mlp_conv"] = make(4 * encoder.width)
+                    block.mlp.c_fc = Adapted(block.mlp.c_fc, here["mlp_conv"])
+            setattr(self, attribute, adapters)
+        self.set_scale(scale)
+
+    def adapters(self) -> list[ScaledAdapter]:
+        """Those of both encoders."""
+        return [module for module in self.modules() if isinstance(module, ScaledAdapter)]
+
+    def set_scale(self, scale: float) -> None:
+        """Gives all adapters one scale; 0 is CLIP."""
+        for adapter in self.adapters():
+            adapter.scale = scale
+
+    @contextmanager
+    def drawn_scales(self) -> Iterator[None]:
+        """Slow-fast: inside, each block of each encoder has s * factor with probability 1 - ratio, else s."""
+        with kept_scales(self.adapters()):
+            for blocks in (self.text_adapter, self.visual_adapter):
+                for block in blocks.values():
+                    fast = torch.rand(1).item() > self.slow_fast_ratio
+                    for adapter in block.values():
+                        adapter.scale = self.fast_scale if fast else self.base_scale
             yield
-    finally:
-        for adapter, before in own:
-            adapter.scale = before
-
-
-def is_adapter_weight(name: str) -> bool:
-    """Whether a parameter of ``CustomCLIP`` is an adapter weight; freezing, counting, tests all ask this."""
-    return name.startswith(ADAPTER_PREFIX)
-
-
-def adapter_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Names and parameters that a method trains."""
-    return ((name, weight) for name, weight in model.named_parameters() if is_adapter_weight(name))
-
-
-def freeze_backbone(model: nn.Module) -> None:
-    """Leaves gradients on for adapter weights and off for everything else."""
-    for name, weight in model.named_parameters():
-        weight.requires_grad_(is_adapter_weight(name))

@@ -8,10 +8,10 @@ Symbols: D_m width of an encoder, r inner width, s scale.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
-from yacs.config import CfgNode
 
 from adapt.attach import adapted_blocks, check_vit
 from adapt.blocks import ParallelAdapter
@@ -60,7 +60,7 @@ class CrossModalLearner(nn.Module):
 
     def __init__(
         self,
-        options: CfgNode,
+        options: Any,
         clip_model: CLIP,
         key: str,
         kind: type[CrossModalAdapter] = CrossModalAdapter,
@@ -74,7 +74,7 @@ class CrossModalLearner(nn.Module):
         self.text_adapter = nn.ModuleDict()
         self.visual_adapter = nn.ModuleDict()
         self.shared_adapter = nn.ModuleDict()
-        self._beside: list[CrossModalAdapter] = []  # they stand in CLIP; their layers are listed here
+        self._adapters: list[CrossModalAdapter] = []  # they stand in CLIP; their layers are listed here
         encoders = (
             (clip_model.transformer, self.text_adapter, "text"),
             (clip_model.visual.transformer, self.visual_adapter, "image"),
@@ -88,7 +88,7 @@ class CrossModalLearner(nn.Module):
                 branches[str(number)] = Branch(encoder.width, rank)
                 adapter = kind(branches[str(number)], self.shared_adapter[str(number)])
                 encoder.resblocks[number - 1] = ParallelAdapter(block, adapter, block.ln_1)
-                self._beside.append(adapter)
+                self._adapters.append(adapter)
         self.reset_parameters()
 
     def linears(self) -> Iterator[nn.Linear]:
@@ -102,9 +102,9 @@ class CrossModalLearner(nn.Module):
 
     def adapters(self) -> list[CrossModalAdapter]:
         """What stands beside the blocks of both encoders."""
-        return self._beside
+        return self._adapters
 
     def set_scale(self, scale: float) -> None:
         """Gives all adapters one scale; 0 is CLIP."""
-        for adapter in self._beside:
+        for adapter in self._adapters:
             adapter.scale = scale

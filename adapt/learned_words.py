@@ -10,17 +10,17 @@ Symbols: C classes, M learned words, D width of the text encoder, B images, L le
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from yacs.config import CfgNode
 
+from adapt.method import Method
 from adapt.prompts import ClassPrompts, readable, template_prompts
 from clip import clip
 from clip.layout import PackedText, end_of_text
 from clip.model import CLIP
-from trainers.clip_trainer import ClipTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -37,29 +37,29 @@ class Context:
         number: M; the first of ``words`` are learned, any others stay words.
         random: the vectors start from N(0, 0.02^2) instead of the words' own.
         position: where the class name stands: at the end, in the middle or in front of the learned words.
-        own: each class has words of its own.
+        class_specific: each class has words of its own.
     """
 
     words: str
     number: int
     random: bool
     position: str = "end"
-    own: bool = False
+    class_specific: bool = False
 
     @classmethod
-    def read(cls, options: CfgNode, key: str, all_words: bool = True) -> "Context":
+    def read(cls, options: Any, key: str, learn_all_init_words: bool = True) -> "Context":
         """The context that a method's options describe.
 
         Args:
             options: ``N_CTX`` and ``CTX_INIT``; ``CLASS_TOKEN_POSITION`` and ``CSC`` if there are such.
             key: of the options, for messages.
-            all_words: every word of ``CTX_INIT`` is learned, whatever ``N_CTX`` says (CoOp, CoCoOp); else the
-                first ``N_CTX`` are (MaPLe).
+            learn_all_init_words: every word of ``CTX_INIT`` is learned, whatever ``N_CTX`` says (CoOp,
+                CoCoOp); else the first ``N_CTX`` are (MaPLe).
 
         Raises:
             ValueError: a value does not fit.
         """
-        position = options.get("CLASS_TOKEN_POSITION", "end")
+        position = getattr(options, "CLASS_TOKEN_POSITION", "end")
         if position not in POSITIONS:
             raise ValueError(
                 f'{key}.CLASS_TOKEN_POSITION is "{position}"; set it to one of {", ".join(POSITIONS)}'
@@ -68,10 +68,7 @@ class Context:
             raise ValueError(f"{key}.N_CTX is {options.N_CTX}; set it to 1 or more")
         words, number = readable(options.CTX_INIT).strip(), options.N_CTX
         there = count_tokens([words])[0] if words else number
-        if all_words and there != number:
-            logger.info(
-                '%s.CTX_INIT "%s" makes %d learned words; N_CTX %d is not used', key, words, there, number
-            )
+        if learn_all_init_words:
             number = there
         if number > there:
             raise ValueError(
@@ -83,7 +80,7 @@ class Context:
             number=number,
             random=not words,
             position=position,
-            own=options.get("CSC", False),
+            class_specific=getattr(options, "CSC", False),
         )
 
     def texts(self, classnames: Sequence[str]) -> list[list[str]]:
@@ -100,10 +97,12 @@ class Context:
         lengths = count_tokens([text[len(self.words) + 1 : -1] for text in texts])
         rows = clip.tokenize(texts)
         placed = [
-            self.place(row, length, self.number * label * self.own)
+            self.place(row, length, self.number * label * self.class_specific)
             for label, (row, length) in enumerate(zip(rows, lengths, strict=True))
         ]
-        return LearnedPrompts(torch.stack(placed), torch.ones(len(rows), dtype=torch.long), context=self)
+        return LearnedPrompts(
+            torch.stack(placed), torch.ones(len(rows), dtype=torch.long), texts=prompts, context=self
+        )
 
     def place(self, row: torch.Tensor, name_length: int, first: int) -> torch.Tensor:
         """Puts the learned words' ids, from ``-1 - first`` down, into the ``(77,)`` tokens of a prompt."""
@@ -115,7 +114,7 @@ class Context:
 
     def vectors(self, embedding: nn.Embedding, classes: int) -> torch.Tensor:
         """Initial vectors: ``(M, D)``, or ``(C, M, D)`` if each class has its own."""
-        shape = (classes, self.number) if self.own else (self.number,)
+        shape = (classes, self.number) if self.class_specific else (self.number,)
         if self.random:
             return nn.init.normal_(embedding.weight.new_empty(*shape, embedding.embedding_dim), std=STD)
         words = embedding(clip.tokenize(self.words).to(embedding.weight.device))[0, 1 : 1 + self.number]
@@ -132,7 +131,7 @@ class LearnedPrompts(ClassPrompts):
         """The learned words with other names."""
         if template:
             raise ValueError(f'template "{template}" cannot be used: this model learned its own words')
-        if self.context.own:
+        if self.context.class_specific:
             raise ValueError(
                 "this model learned words for each of its classes (CSC True), so it has none for others; "
                 "use its own classes, or train with CSC False"
@@ -172,39 +171,48 @@ class PromptLearner(nn.Module):
         clip_model.token_embedding = LearnedEmbedding(clip_model.token_embedding, self.ctx)
 
 
-class PromptTrainer(ClipTrainer):
+class LearnedWords(Method):
     """A method whose prompts have learned words.
 
     Attributes:
+        name: of the method, for messages.
         context: the learned words.
-        all_words: see ``Context.read``.
+        learn_all_init_words: see ``Context.read``.
     """
 
-    adapters_name = "prompt_learner"
+    name = ""
+    folder = "prompt_learner"
     published_precision = "fp16"
-    all_words = True
+    learn_all_init_words = True
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        self.context = Context.read(self.options, f"TRAINER.{self.options_name}", self.all_words)
-        if template := cfg.DATASET.TEMPLATE:
-            template_prompts((), (template,))  # refuses one without {}
-            logger.warning(
-                'DATASET.TEMPLATE "%s" is not used: %s learns its words; TRAINER.%s.CTX_INIT says from which '
-                "it starts",
-                *(template, type(self).__name__, self.options_name),
+    def check_options(self) -> None:
+        self.context = Context.read(self.options, self.key, self.learn_all_init_words)
+        self.class_specific = self.context.class_specific
+        if self.texts.is_own:
+            template_prompts((), (self.texts.template,))  # refuses one without {}
+
+    def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
+        context, asked = self.context, self.options.N_CTX
+        if context.number != asked:
+            logger.info(
+                '%s.CTX_INIT "%s" makes %d learned words; N_CTX %d is not used',
+                *(self.key, context.words, context.number, asked),
             )
-
-    def class_prompts(self, classnames: list[str]) -> list[list[str]]:
+        if self.texts.is_own:
+            logger.warning(
+                'DATASET.TEMPLATE "%s" is not used: %s learns its words; %s.CTX_INIT says from which it '
+                "starts",
+                *(self.texts.template, self.name, self.key),
+            )
         return self.context.texts(classnames)
 
-    def tokenize(self, prompts: list[list[str]]) -> LearnedPrompts:
+    def tokenize(self, prompts: Sequence[Sequence[str]]) -> LearnedPrompts:
         try:
             return self.context.tokenize(prompts)
         except ValueError as error:
             raise ValueError(
-                f"the {self.context.number} learned words (TRAINER.{self.options_name}.N_CTX or CTX_INIT) "
-                f"and a class name make too many tokens; lower N_CTX: {error}"
+                f"the {self.context.number} learned words ({self.key}.N_CTX or CTX_INIT) and a class name "
+                f"make too many tokens; lower N_CTX: {error}"
             ) from error
 
 

@@ -1,29 +1,38 @@
-"""A frozen CLIP with a method's adapters: the model that every method here trains and evaluates."""
+"""A frozen CLIP with a method's adapters: the model that every method here trains and evaluates.
 
+Symbols: B images, C classes, P prompts, L tokens, E width of the joint embedding.
+"""
+
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from yacs.config import CfgNode
 
-from adapt.prompts import ClassPrompts
+from adapt.prompts import TOKENS_AT_ONCE, ClassPrompts
+from adapt.text_prefix import TextPrefix
 from clip import clip
 from clip.layout import PackedText, send
 from clip.model import CLIP, build_model
 
-TOKENS_AT_ONCE = 8192  # tokens in one pass of the text encoder at evaluation: 67 MB a hidden layer
+logger = logging.getLogger(__name__)
 
 
-def load_clip(cfg: CfgNode) -> CLIP:
-    """CLIP named by ``MODEL.BACKBONE.NAME`` (a name or a path), in float32 on the CPU.
+def load_clip(backbone: str | Path, quick_gelu: bool | None = None) -> CLIP:
+    """CLIP by its name (``ViT-B/16``) or the path of its weights, in float32 on the CPU.
+
+    Args:
+        backbone: the name or the path.
+        quick_gelu: the activation, where the file does not tell it.
 
     Raises:
         ValueError: unknown name, unreadable weights, or weights whose activation is unknown.
     """
-    weights = clip.load_state_dict(cfg.MODEL.BACKBONE.NAME)
-    quick_gelu = cfg.MODEL.BACKBONE.get("QUICK_GELU")
+    weights = clip.load_state_dict(str(backbone))
     if quick_gelu not in (None, True, False):
         raise ValueError(f'MODEL.BACKBONE.QUICK_GELU is "{quick_gelu}"; set it to True or False')
     try:
@@ -34,44 +43,51 @@ def load_clip(cfg: CfgNode) -> CLIP:
 
 
 class CustomCLIP(nn.Module):
-    """CLIP, what a method adds to it (``adapter_learner``), and the prompts of the classes.
+    """CLIP, what a method adds to it, and the prompts of the classes.
 
-    Symbols: B images, C classes, P prompts, L tokens, D width of the joint embedding.
+    Args:
+        clip_model: CLIP, with the adapters attached.
+        prompts: of the classes.
+        adapter_learner: holds every weight that is trained; None: there are none.
+
+    Attributes:
+        method: the ``Method`` that was added, where ``build_model`` built this.
+        text_prefix: what the frozen text blocks make of the prompts, while training steps start from it.
     """
 
     def __init__(
         self, clip_model: CLIP, prompts: ClassPrompts, adapter_learner: nn.Module | None = None
     ) -> None:
         super().__init__()
-        # First, so that adapter weights go by this name although CLIP's blocks hold the same modules.
-        self.adapter_learner = adapter_learner
         self.clip = clip_model
         self.prompts = prompts
+        self.adapter_learner = adapter_learner
+        self.method: Any = None
+        self.text_prefix: TextPrefix | None = None
         self._kept_text_features: torch.Tensor | None = None
 
     def encode_image(self, image: torch.Tensor) -> torch.Tensor:
-        """``(B, 3, H, W)`` images → ``(B, D)`` features of length 1."""
+        """``(B, 3, H, W)`` images → ``(B, E)`` features of length 1."""
         return F.normalize(self.clip.encode_image(image).float(), dim=-1)
 
     def encode_text(self, tokens: torch.Tensor | PackedText) -> torch.Tensor:
-        """``(P, L)`` tokens, or P packed prompts → ``(P, D)`` features of length 1."""
-        states, first, prefix = None, 0, self.prompts.prefix
-        if prefix is not None and isinstance(tokens, PackedText) and tokens.rows is not None:
-            states, first = prefix.states.index_select(0, tokens.rows), prefix.blocks
+        """``(P, L)`` tokens, or P packed prompts → ``(P, E)`` features of length 1."""
+        states, first = None, 0
+        if self.text_prefix is not None:
+            states, first = self.text_prefix.enter(tokens)
         return F.normalize(self.clip.encode_text(tokens, states, first).float(), dim=-1)
 
     @torch.no_grad()
     def text_features(self) -> torch.Tensor:
-        """``(C, D)`` class features: the mean of each class's normalised prompt features, normalised again.
+        """``(C, E)`` class features: the mean of each class's normalised prompt features, normalised again.
 
         Prompts run in order of length, so that short ones are not padded to long ones.
         """
-        tokens, counts, arrange = self.prompts.tokens, self.prompts.counts, self.prompts.arrange
-        device = self.clip.logit_scale.device
-        passes = self.prompts.passes(TOKENS_AT_ONCE)
-        parts = [self.encode_text(send(arrange(tokens[chosen]), device)) for chosen in passes]
-        features = torch.cat(parts)[send(torch.cat(passes).argsort(), device)]
-        return F.normalize(class_means(features, counts), dim=-1)
+        device, prompts = self.clip.logit_scale.device, self.prompts
+        batches = prompts.batches(TOKENS_AT_ONCE)
+        parts = [self.encode_text(send(prompts.layout(prompts.tokens[some]), device)) for some in batches]
+        features = torch.cat(parts)[send(torch.cat(batches).argsort(), device)]
+        return F.normalize(class_means(features, prompts.counts), dim=-1)
 
     @contextmanager
     def keep_text_features(self) -> Iterator[None]:
@@ -106,20 +122,33 @@ class CustomCLIP(nn.Module):
         return self.compare(self.encode_image(image), text)
 
     def compare(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """``(B, D)`` and ``(C, D)`` features of length 1 → ``(B, C)`` logits, in float32."""
+        """``(B, E)`` and ``(C, E)`` features of length 1 → ``(B, C)`` logits, in float32."""
         with torch.autocast(image.device.type, enabled=False):
             return self.clip.logit_scale.exp() * image @ text.t()
+
+
+def adapter_weights(model: CustomCLIP) -> dict[str, nn.Parameter]:
+    """The adapter weights by name: what a method trains. Freezing, counting and tests all ask this."""
+    learner = model.adapter_learner
+    return {} if learner is None else {f"adapter_learner.{k}": w for k, w in learner.named_parameters()}
+
+
+def freeze_backbone(model: CustomCLIP) -> None:
+    """Leaves gradients on for adapter weights and off for everything else."""
+    model.requires_grad_(False)
+    for weight in adapter_weights(model).values():
+        weight.requires_grad_(True)
 
 
 def class_means(features: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """Means of each class's prompts, for all classes of as many prompts at once.
 
     Args:
-        features: ``(P, D)``, class after class.
+        features: ``(P, E)``, class after class.
         counts: ``(C,)`` number of prompts of each class, on the host.
 
     Returns:
-        ``(C, D)``.
+        ``(C, E)``.
     """
     starts, means = counts.cumsum(0) - counts, features.new_empty(len(counts), features.shape[1])
     for count in counts.unique().tolist():

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from yacs.config import CfgNode
 
 AUTO = "auto"
 # Flags in Linux's /proc/cpuinfo of x86 CPUs that multiply matrices of a half precision natively.
@@ -70,16 +69,11 @@ def get_precision(name: str, key: str) -> Precision:
     return PRECISIONS[name]
 
 
-def device_of(cfg: CfgNode) -> torch.device:
-    """The device of a run, chosen as Dassl's trainers choose it."""
-    return torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
-
-
-def decide(name: str, published: str, device: torch.device) -> str:
+def decide(name: str, published: str, on_gpu: bool) -> str:
     """Returns the precision that ``PREC`` stands for: ``auto`` is ``published`` on a GPU, fp32 on a CPU."""
     if name != AUTO:
         return name
-    return published if device.type == "cuda" else "fp32"
+    return published if on_gpu else "fp32"
 
 
 def is_emulated(name: str, device: torch.device) -> bool:

@@ -1,50 +1,42 @@
 """Prompts: hand-written templates, LLM descriptions of classes, and both as tokens."""
 
+import hashlib
 import json
 import logging
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-from yacs.config import CfgNode
 
 from clip import clip
-from clip.layout import PackedText, end_of_text, pack
+from clip.layout import PackedText, end_of_text, pack, trim_to_longest
 from fileio.text import is_blank
-
-if TYPE_CHECKING:
-    from adapt.text_prefix import TextPrefix
 
 logger = logging.getLogger(__name__)
 
-# Registry name: (description file below <data root>/descriptions, CoOp's hand-written template).
-# The templates are those of CoOp's trainers/zsclip.py.
-DATASETS = {
-    "ImageNet": ("imagenet", "a photo of a {}."),
-    "ImageNetV2": ("imagenet", "a photo of a {}."),
-    "ImageNetSketch": ("imagenet", "a photo of a {}."),
-    "ImageNetA": ("imagenet", "a photo of a {}."),
-    "ImageNetR": ("imagenet", "a photo of a {}."),
-    "Caltech101": ("caltech101", "a photo of a {}."),
-    "OxfordPets": ("oxford_pets", "a photo of a {}, a type of pet."),
-    "StanfordCars": ("stanford_cars", "a photo of a {}."),
-    "OxfordFlowers": ("oxford_flowers", "a photo of a {}, a type of flower."),
-    "Food101": ("food101", "a photo of {}, a type of food."),
-    "FGVCAircraft": ("fgvc_aircraft", "a photo of a {}, a type of aircraft."),
-    "SUN397": ("sun397", "a photo of a {}."),
-    "DescribableTextures": ("dtd", "{} texture."),
-    "EuroSAT": ("eurosat", "a centered satellite photo of {}."),
-    "UCF101": ("ucf101", "a photo of a person doing {}."),
-    "DemoCold": ("demo", "a photo of a {}."),
-    "DemoDark": ("demo", "a photo of a {}."),
-    "DemoColourShape": ("demo_colour_shape", "a photo of a {}."),
-    "DemoShapeBackground": ("demo_shape_background", "a photo of a {}."),
-    "DemoCountShape": ("demo_count_shape", "a photo of a {}."),
-}
+TEMPLATE = "a photo of a {}."  # of any data set that has no other
+TOKENS_AT_ONCE = 8192  # tokens in one batch of the text encoder at evaluation: 67 MB a hidden layer
+
+
+@dataclass(frozen=True)
+class ClassTexts:
+    """What a data set brings to the prompts of its classes.
+
+    Attributes:
+        template: the prompt of a class, with ``{}`` for its name.
+        is_own: whether the user gave the template (``DATASET.TEMPLATE``).
+        descriptions: where the descriptions of its classes are looked for.
+        dataset: registry name of the data set.
+    """
+
+    template: str = TEMPLATE
+    is_own: bool = False
+    descriptions: Path | None = None
+    dataset: str = ""
 
 
 @dataclass
@@ -54,23 +46,27 @@ class ClassPrompts:
     Attributes:
         tokens: ``(P, 77)`` token ids of all prompts, class after class.
         counts: ``(C,)`` number of prompts of each class, each at least 1.
-        arrange: lays chosen ``(P', 77)`` tokens out for the text encoder: packed without padding, unless a
-            method looks across tokens (then ``clip.layout.trim_to_longest`` with what it looks ahead).
-        ahead: places that ``arrange`` keeps behind the texts.
-        prefix: what the frozen blocks make of the prompts, while steps may start from it.
+        lookahead: how many tokens behind an end of text can change its feature. None: a method works on each
+            token alone, and texts are packed without padding.
+        texts: the prompts of each class as they were tokenised; empty if tokens alone were given.
+        lengths: ``(P,)`` tokens of each prompt, its end of text included.
     """
 
     tokens: torch.Tensor
     counts: torch.Tensor
-    arrange: Callable[[torch.Tensor], PackedText | torch.Tensor] = pack
-    ahead: int = 0
-    prefix: "TextPrefix | None" = None
+    lookahead: int | None = None
+    texts: Sequence[Sequence[str]] = ()
+    lengths: torch.Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lengths = end_of_text(self.tokens) + 1
+        self._starts = self.lengths.cumsum(0) - self.lengths  # (P,) first token among those of all prompts
 
     @classmethod
     def tokenize(cls, prompts: Sequence[Sequence[str]]) -> "ClassPrompts":
         """Tokenises the prompts of each class; a prompt over 77 tokens is cut, as the published code does."""
         tokens = clip.tokenize([prompt for group in prompts for prompt in group], truncate=True)
-        return cls(tokens, torch.tensor([len(group) for group in prompts]))
+        return cls(tokens, torch.tensor([len(group) for group in prompts]), texts=prompts)
 
     def for_classes(self, classnames: Sequence[str], template: str, default: str) -> "ClassPrompts":
         """The prompts of other classes, laid out as these.
@@ -80,28 +76,40 @@ class ClassPrompts:
             template: the prompt of each, with ``{}`` for the name; "": ``default``.
             default: what to take then; learned words go before it.
         """
-        other = ClassPrompts.tokenize(template_prompts(classnames, [template or default]))
-        return replace(other, arrange=self.arrange, ahead=self.ahead)
+        others = ClassPrompts.tokenize(template_prompts(classnames, [template or default]))
+        return replace(others, lookahead=self.lookahead)
 
-    def draw(self, classes: torch.Tensor) -> PackedText | torch.Tensor:
-        """One random prompt for each of ``classes``, arranged."""
-        counts = self.counts[classes]
-        first = (self.counts.cumsum(0) - self.counts)[classes]
-        chosen = first + torch.randint(2**40, (len(classes),)) % counts
-        texts = self.arrange(self.tokens[chosen])
-        if self.prefix is not None:
-            self.prefix.locate(texts, chosen)
+    def layout(self, tokens: torch.Tensor) -> PackedText | torch.Tensor:
+        """``(P', 77)`` tokens as the text encoder takes them: packed, or ``(P', L)`` if it looks ahead."""
+        return pack(tokens) if self.lookahead is None else trim_to_longest(tokens, self.lookahead)
+
+    def take(self, chosen: torch.Tensor) -> PackedText | torch.Tensor:
+        """``chosen`` prompts ``(P',)``, laid out; packed ones know their rows among the tokens of all."""
+        texts = self.layout(self.tokens[chosen])
+        if isinstance(texts, PackedText):
+            texts.rows = self._starts[chosen].repeat_interleave(self.lengths[chosen]) + texts.positions
         return texts
 
-    def passes(self, limit: int) -> tuple[torch.Tensor, ...]:
-        """All prompts in passes, in order of length, of at most ``limit`` places or of one prompt."""
-        lengths, order = (end_of_text(self.tokens) + 1).sort(stable=True)
+    def draw(self, classes: torch.Tensor) -> PackedText | torch.Tensor:
+        """One random prompt for each of ``classes``, laid out."""
+        counts = self.counts[classes]
+        first = (self.counts.cumsum(0) - self.counts)[classes]
+        return self.take(first + torch.randint(2**40, (len(classes),)) % counts)
+
+    def batches(self, limit: int) -> tuple[torch.Tensor, ...]:
+        """All prompts in batches, in order of length, of at most ``limit`` places or of one prompt."""
+        lengths, order = self.lengths.sort(stable=True)
         sizes = [0]
-        for length in (lengths + self.ahead).clamp(max=self.tokens.shape[1]).tolist():
+        for length in (lengths + (self.lookahead or 0)).clamp(max=self.tokens.shape[1]).tolist():
             if sizes[-1] and (sizes[-1] + 1) * length > limit:
                 sizes.append(0)
             sizes[-1] += 1
         return order.split(sizes)
+
+
+def prompts_digest(prompts: Sequence[Sequence[str]]) -> str:
+    """SHA-256 of the prompts of each class, class after class."""
+    return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
 
 
 def readable(name: str) -> str:
@@ -109,20 +117,21 @@ def readable(name: str) -> str:
     return name.replace("_", " ")
 
 
-def check_distinct(prompts: ClassPrompts, classnames: Sequence[str], data: CfgNode | None = None) -> None:
+def check_distinct(
+    prompts: ClassPrompts, classnames: Sequence[str], where: str = "--classes", twins: bool = False
+) -> None:
     """Raises ValueError if a class has no name, or the prompts of another: only the first could be predicted.
 
     Prompts are compared as CLIP gets them, in lower case and cut at 77 tokens; learned words that each class
-    has for itself (CSC) tell it apart. Two classes of one name are a warning for ImageNet and its variants,
-    whose published names have such pairs (missile, sunglasses).
+    has for itself (CSC) tell it apart.
 
     Args:
         prompts: of the classes.
         classnames: their names.
-        data: ``DATASET`` of the run that the names are from; None: they are given with ``--classes``.
+        where: the names are from, for messages.
+        twins: two classes of one name are a warning: ImageNet and its variants were published with such pairs
+            (missile, sunglasses).
     """
-    where = f'data set {data.NAME} below "{data.ROOT}"' if data else "--classes"
-    published = data is not None and data.NAME in DATASETS and DATASETS[data.NAME][0] == "imagenet"
     for name in classnames:
         if is_blank(readable(name)):
             raise ValueError(f'{where}: the class name "{name}" is empty; give the class a name')
@@ -133,7 +142,7 @@ def check_distinct(prompts: ClassPrompts, classnames: Sequence[str], data: CfgNo
             continue
         names = classnames[other], classnames[label]
         found = f'{where}: the prompts of classes "{names[0]}" and "{names[1]}" are the same to CLIP'
-        if published and readable(names[0]).lower() == readable(names[1]).lower():
+        if twins and readable(names[0]).lower() == readable(names[1]).lower():
             logger.warning("%s, as published: the second can never be predicted", found)
             continue
         raise ValueError(
@@ -154,39 +163,26 @@ def template_prompts(classnames: Sequence[str], templates: Sequence[str]) -> lis
     return [[template.replace("{}", readable(name)) for template in templates] for name in classnames]
 
 
-def dataset_template(cfg: CfgNode) -> str:
-    """``DATASET.TEMPLATE``; if empty, CoOp's template of the data set, "a photo of a {}." for any other."""
-    name = cfg.DATASET.NAME
-    return cfg.DATASET.TEMPLATE or (DATASETS[name][1] if name in DATASETS else "a photo of a {}.")
-
-
-def description_path(cfg: CfgNode, override: str = "") -> Path:
-    """Where the descriptions lie: ``override``, or ``<data root>/descriptions/<dataset>.json``."""
-    if override:
-        return Path(override).expanduser()
-    name = cfg.DATASET.NAME
-    stem = DATASETS[name][0] if name in DATASETS else name.lower()
-    return Path(cfg.DATASET.ROOT).expanduser() / "descriptions" / f"{stem}.json"
-
-
 def described_prompts(
-    classnames: Sequence[str], cfg: CfgNode, options: CfgNode, context: str | None, remedy: str
+    classnames: Sequence[str], texts: ClassTexts, options: Any, context: str | None, remedy: str
 ) -> list[list[str]]:
     """The prompts of HeBA, LwEIB and MMA++: descriptions, or templates where they are given.
 
     Args:
         classnames: class names of the data set.
-        cfg: the run's; a data set's own ``DATASET.TEMPLATE`` goes before the place of descriptions.
+        texts: the data set's; its own template goes before the place of its descriptions.
         options: the method's ``DESCRIPTIONS``, and ``TEMPLATES`` if it has such.
         context: see ``description_prompts``.
         remedy: what to do instead when descriptions are missing, for the message.
     """
-    templates = options.get("TEMPLATES", ())
-    if cfg.DATASET.TEMPLATE and not options.DESCRIPTIONS:  # of a data set without descriptions
-        templates = templates or (cfg.DATASET.TEMPLATE,)
+    templates = getattr(options, "TEMPLATES", ())
+    if texts.is_own and not options.DESCRIPTIONS:  # of a data set without descriptions
+        templates = templates or (texts.template,)
     if templates:
         return template_prompts(classnames, templates)
-    path = description_path(cfg, options.DESCRIPTIONS)
+    path = Path(options.DESCRIPTIONS).expanduser() if options.DESCRIPTIONS else texts.descriptions
+    if path is None:
+        raise FileNotFoundError(f"no file of LLM descriptions is named: set DESCRIPTIONS{remedy}")
     return description_prompts(classnames, path, context, remedy=remedy)
 
 

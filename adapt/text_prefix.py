@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from adapt.model import TOKENS_AT_ONCE, CustomCLIP
-from clip.layout import PackedText, end_of_text, pack
+from adapt.prompts import TOKENS_AT_ONCE, ClassPrompts
+from clip.layout import PackedText
+from clip.model import CLIP
 
 logger = logging.getLogger(__name__)
 
@@ -21,32 +22,32 @@ class TextPrefix:
     Attributes:
         blocks: number of blocks they have passed.
         states: prompt after prompt without padding ``(T, D)``, on the model's device.
-        starts: row of each prompt's first token ``(P,)``, on the host.
     """
 
     blocks: int
     states: torch.Tensor
-    starts: torch.Tensor
 
-    def locate(self, texts: PackedText, chosen: torch.Tensor) -> None:
-        """Notes in packed texts where their tokens' states lie; ``chosen`` ``(B,)`` are their prompts."""
-        lengths = texts.ends.diff(prepend=texts.ends.new_tensor([-1]))  # (B,)
-        texts.rows = self.starts[chosen].repeat_interleave(lengths) + texts.positions
+    def enter(self, tokens: torch.Tensor | PackedText) -> tuple[torch.Tensor | None, int]:
+        """States of packed prompts, and the block they enter; None and 0 of tokens that are not those."""
+        if not isinstance(tokens, PackedText) or tokens.rows is None:
+            return None, 0
+        return self.states.index_select(0, tokens.rows), self.blocks
 
 
 @torch.no_grad()
-def keep_text_prefix(model: CustomCLIP, megabytes: float) -> None:
+def compute_text_prefix(clip_model: CLIP, prompts: ClassPrompts, megabytes: float) -> TextPrefix | None:
     """Computes the frozen blocks for all prompts, so that training steps begin after them.
 
-    Does nothing where no block is frozen, where a method does not pack its texts, or where the states would
-    take more than ``megabytes`` (10^6 bytes) of the device's memory. Call it in the autocast of the steps.
+    Call it in the autocast of the steps.
+
+    Returns:
+        None where no block is frozen, where a method does not pack its texts, or where the states would take
+        more than ``megabytes`` (10^6 bytes) of the device's memory.
     """
-    blocks, prompts = frozen_blocks(model), model.prompts
-    prompts.prefix = None
-    if blocks == 0 or prompts.arrange is not pack:
-        return
-    lengths = end_of_text(prompts.tokens) + 1  # (P,)
-    clip_model, total = model.clip, int(lengths.sum())
+    blocks = frozen_blocks(clip_model)
+    if blocks == 0 or prompts.lookahead is not None:
+        return None
+    total = int(prompts.lengths.sum())
     width, dtype = clip_model.transformer.width, clip_model.dtype  # of the residual stream
     size = total * width * dtype.itemsize / 1e6
     if size > megabytes:
@@ -54,24 +55,20 @@ def keep_text_prefix(model: CustomCLIP, megabytes: float) -> None:
             "What enters text block %d would take %.0f MB, over TRAIN.TEXT_CACHE_MB %g: computed each step",
             *(blocks + 1, size, megabytes),
         )
-        return
+        return None
     logger.info("Computing once what enters text block %d: %.0f MB", blocks + 1, size)
     states = torch.empty(total, width, dtype=dtype, device=clip_model.logit_scale.device)
-    prefix = TextPrefix(blocks, states, lengths.cumsum(0) - lengths)
-    for chosen in prompts.passes(TOKENS_AT_ONCE):
-        texts = pack(prompts.tokens[chosen])
-        prefix.locate(texts, chosen)
-        texts = texts.to(states.device)
+    for chosen in prompts.batches(TOKENS_AT_ONCE):
+        texts = prompts.take(chosen).to(states.device)
         x = clip_model.embed_text(texts)
         for block in clip_model.transformer.resblocks[:blocks]:
             x = block(x, texts)
         states[texts.rows] = x
-    prompts.prefix = prefix
+    return TextPrefix(blocks, states)
 
 
-def frozen_blocks(model: CustomCLIP) -> int:
+def frozen_blocks(clip_model: CLIP) -> int:
     """Number of text blocks before the first one that learns; 0 where the embedding learns."""
-    clip_model = model.clip
     embeddings = [*clip_model.token_embedding.parameters(), clip_model.positional_embedding]
     if any(weight.requires_grad for weight in embeddings):
         return 0

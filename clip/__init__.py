@@ -13,6 +13,7 @@ from clip.clip import (
     load_state_dict,
     tokenize,
     unlearned_words,
+    weights_digest,
 )
 from clip.layout import trim_to_longest
 from clip.weights import Weights
@@ -29,4 +30,5 @@ __all__ = [
     "tokenize",
     "trim_to_longest",
     "unlearned_words",
+    "weights_digest",
 ]

@@ -14,6 +14,7 @@ from clip.download import OPENAI, REPOSITORY, download
 from clip.model import CLIP, build_model
 from clip.simple_tokenizer import END, START, SimpleTokenizer
 from clip.weights import Weights, read_weights
+from fileio import unchanged_digest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,6 +28,7 @@ __all__ = [
     "load_state_dict",
     "tokenize",
     "unlearned_words",
+    "weights_digest",
 ]
 
 # OpenAI's nine models, and the demo's: address of the file, whose folder is its SHA-256.
@@ -99,6 +101,17 @@ def load(
     half = device.type != "cpu"
     model = build_model(weights.state_dict, quick_gelu, source=weights.source, half=half).to(device)
     return model, _transform(model.visual.input_resolution)
+
+
+def weights_digest(name: str) -> str | None:
+    """SHA-256 of a CLIP's file by its name or path; None where there is no such file.
+
+    That of OpenAI's files stands in their address and is checked on reading.
+    """
+    if known := re.search(r"[0-9a-f]{64}", _MODELS.get(name, "")):
+        return known[0]
+    path = Path(name).expanduser()
+    return unchanged_digest(path) if path.is_file() else None
 
 
 def load_state_dict(name: str | Path, download_root: str | Path | None = None) -> Weights:

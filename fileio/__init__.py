@@ -5,14 +5,16 @@ a file; the rest needs the standard library alone.
 """
 
 from fileio.atomic import atomic_write, remove_leftovers, write_text
-from fileio.digest import file_digest, unchanged_digest
+from fileio.digest import describe_mismatch, file_digest, labelled_files_digest, unchanged_digest
 from fileio.lock import InUse, exclusive, lock_holder
 
 __all__ = [
     "InUse",
     "atomic_write",
+    "describe_mismatch",
     "exclusive",
     "file_digest",
+    "labelled_files_digest",
     "lock_holder",
     "remove_leftovers",
     "unchanged_digest",

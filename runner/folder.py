@@ -12,20 +12,16 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
-from adapt.precision import AUTO, decide, device_of, is_emulated, is_native
+from adapt.adapter_file import FILE_NAME, read_metadata, recorded_prompts
+from adapt.precision import AUTO, decide, is_emulated, is_native
+from adapt.prompts import prompts_digest
+from clip import weights_digest
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import load_checkpoint
-from fileio import InUse, exclusive, file_digest, remove_leftovers
+from fileio import InUse, describe_mismatch, exclusive, file_digest, remove_leftovers
 from fileio.unpickle import read_tensors
 from runner.config import parse_cfg
-from runner.export import FILE_NAME as EXPORT_NAME
-from runner.export import read_metadata, recorded_prompts
-from runner.provenance import (
-    backbone_digest,
-    describe_data,
-    describe_mismatch,
-    prompts_digest,
-)
+from runner.provenance import describe_data
 from runner.record import (
     differing_settings,
     other_methods,
@@ -34,6 +30,7 @@ from runner.record import (
     show_differences,
     trainer_class,
 )
+from trainers.clip_trainer import device_of
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +95,9 @@ def choose_precision(
         chosen = begun or trained
         text = f"{key} auto is {chosen}, as in the run that is {'continued' if begun else 'evaluated'}"
     elif asked == AUTO:
-        chosen = decide(asked, getattr(trainer_class(cfg), "published_precision", "fp16"), device)
+        method = getattr(trainer_class(cfg), "method", None)
+        published = getattr(method, "published_precision", "fp16")
+        chosen = decide(asked, published, device.type == "cuda")
         text = f"{key} auto is {chosen} on this {'GPU' if device.type == 'cuda' else 'CPU'}"
         if device.type == "cpu" and is_native(torch.bfloat16):
             text += f"; it multiplies bf16 natively: {key} bf16 is the quicker choice at ViT-B/16's size"
@@ -173,8 +172,8 @@ def different_inputs(cfg: CfgNode, record: dict[str, Any]) -> list[str]:
         dataset = DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
         data = describe_data(dataset, cfg.DATASET.ROOT)
         prompts = None
-        if hasattr(method, "without_data"):
-            prompts = prompts_digest(method.without_data(cfg).class_prompts(dataset.classnames))
+        if hasattr(method, "method_of"):
+            prompts = prompts_digest(method.method_of(cfg).prompts(dataset.classnames))
     except (ValueError, OSError) as error:
         logger.warning(
             "The pictures and prompts of the finished run in %s cannot be compared: %s", cfg.OUTPUT_DIR, error
@@ -228,7 +227,7 @@ def check_loaded(args: argparse.Namespace, trainer: Any, loaded: dict[str, str])
             raise ValueError(f'"{path}" is damaged or replaced since training: {digests}; train again')
     dataset, texts = trainer.cfg.DATASET.NAME, getattr(trainer, "texts", ())
     here = dict(zip(trainer.dm.dataset.classnames, texts, strict=False))
-    for path in Path(args.model_dir).glob(f"*/{EXPORT_NAME}"):
+    for path in Path(args.model_dir).glob(f"*/{FILE_NAME}"):
         trained = recorded_prompts(path, dataset)
         other = [name for name, prompts in here.items() if trained.get(name, prompts) != prompts]
         if not other:
@@ -278,7 +277,7 @@ def check_model_dir(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 def backbone_mismatch(cfg: CfgNode, record: dict[str, Any]) -> str:
     """How a recorded run's backbone differs from the present one; "" where it does not."""
-    return describe_mismatch(record.get("backbone_sha256"), backbone_digest(cfg.MODEL.BACKBONE.NAME))
+    return describe_mismatch(record.get("backbone_sha256"), weights_digest(cfg.MODEL.BACKBONE.NAME))
 
 
 def recorded_in_checkpoint(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -295,7 +294,7 @@ def recorded_in_checkpoint(args: argparse.Namespace) -> dict[str, Any] | None:
             config = settings(parse_cfg(text))
         except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f'the configuration in "{path}" cannot be read; fetch the file again') from error
-        metadata = read_metadata(path.with_name(EXPORT_NAME))
+        metadata = read_metadata(path.with_name(FILE_NAME))
         return {"config": config, "backbone_sha256": metadata.get("backbone_sha256")}
     return None
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import train
+from adapt.method import build_model
 from adapt.model import load_clip
-from adapt.prompts import check_distinct
+from adapt.prompts import ClassPrompts
 from clip import clip
 from clip.download import is_local
 from command_line import describe
@@ -21,6 +22,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from runner.config import check_named, setup_cfg
 from runner.jobs import Job, Run
 from runner.problems import Problems
+from trainers.class_texts import check_class_prompts
 from trainers.clip_trainer import check_image_size
 
 # Flags whose values differ between jobs that are checked alike.
@@ -98,13 +100,13 @@ class Checks:
             is_whole = not found
             kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
             with noting(found):
-                TrainerX.check_cfg(kind.__new__(kind), cfg)
+                TrainerX.check_cfg(kind, cfg)
             if self.on_gpus and not cfg.USE_CUDA:
                 found.append("--gpus names GPUs, but USE_CUDA is False; leave one of them out")
             method = None
-            if hasattr(kind, "without_data") and is_whole:
+            if hasattr(kind, "method_of") and is_whole:
                 with noting(found):
-                    method = kind.without_data(cfg)
+                    method = kind.method_of(cfg)
             classnames = self.data(cfg, found)
             if method is not None:
                 self.model(method, cfg, classnames, found)
@@ -153,23 +155,21 @@ class Checks:
 
     def model(self, method: Any, cfg: Any, classnames: list[str] | None, found: list[str]) -> None:
         """Prompts, backbone, adapters, optimiser: the model is built without memory for its weights."""
-        tokens = None
+        prompts = ClassPrompts.tokenize([["a"], ["b"]])
         if classnames is not None:
             with noting(found):
-                tokens = method.tokenize(method.class_prompts(classnames))
-                check_distinct(tokens, classnames, cfg.DATASET)
+                prompts = method.tokenize(method.prompts(classnames))
+                check_class_prompts(cfg, prompts, classnames)
         backbone = self.backbone(cfg, found)
         if backbone is None:
             return
         backbone = copy.deepcopy(backbone)
         with noting(found):
             check_image_size(cfg, backbone)
-        if tokens is None:
-            tokens = method.tokenize([["a", "b"]])
         with noting(found):
-            adapters = method.attach(method.precision.store(backbone), tokens).adapter_learner
-            if adapters is not None:
-                build_lr_scheduler(build_optimizer(adapters, cfg.OPTIM), cfg.OPTIM)
+            model = build_model(type(method), method.options, (), backbone, prompts=prompts)
+            if model.adapter_learner is not None:
+                build_lr_scheduler(build_optimizer(model.adapter_learner, cfg.OPTIM), cfg.OPTIM)
 
     def backbone(self, cfg: Any, found: list[str]) -> Any:
         """The run's CLIP without its weights, which are read once; None if it is wrong or not downloaded."""
@@ -182,7 +182,7 @@ class Checks:
             wrong: list[str] = []
             model = None
             with noting(wrong):
-                model = load_clip(cfg).to("meta")
+                model = load_clip(name, cfg.MODEL.BACKBONE.get("QUICK_GELU")).to("meta")
             self.backbones[key] = model, wrong
         model, wrong = self.backbones[key]
         found += wrong

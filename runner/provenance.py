@@ -1,12 +1,8 @@
 """Where a run's numbers come from: the code, the machine, the images and the weights."""
 
-import hashlib
-import json
-import os
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,23 +10,10 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
-from clip import clip
-from fileio import file_digest, unchanged_digest
+from clip import weights_digest
+from fileio import file_digest, labelled_files_digest
 
 PACKAGES = ("torch", "torchvision", "numpy", "Pillow", "open_clip_torch")
-
-
-def backbone_digest(name: str) -> str | None:
-    """SHA-256 of CLIP's weights; None where it is not known. OpenAI's files are checked on reading."""
-    if known := re.search(r"[0-9a-f]{64}", clip._MODELS.get(name, "")):
-        return known[0]
-    path = Path(name).expanduser()
-    return unchanged_digest(path) if path.is_file() else None
-
-
-def describe_mismatch(there: str | None, here: str | None) -> str:
-    """How two digests differ; "" where they do not, or one is not known."""
-    return f"SHA-256 {there[:12]}…, not {here[:12]}…" if there and here and there != here else ""
 
 
 def saved_weights(output_dir: str, epoch: int) -> dict[str, str]:
@@ -46,28 +29,12 @@ def exported_adapters(output_dir: str) -> dict[str, str]:
 
 
 def describe_data(dataset: Any, root: str) -> dict[str, dict[str, Any]]:
-    """Number and digest of the images of each part that the data set has.
-
-    The digest is the SHA-256 of the lines ``path below root, tab, label, tab, class name`` in the order of
-    the list: two runs with equal digests saw the same images with the same labels, wherever the data lay.
-    """
-    start = f"{Path(root).expanduser().absolute()}{os.sep}"
+    """Number and digest (``labelled_files_digest``) of the images of each part that the data set has."""
     described = {}
     for name, attribute in (("train", "train_x"), ("val", "val"), ("test", "test")):
-        part = getattr(dataset, attribute, None)
-        if not part:
-            continue
-        lines = (f"{item.impath.removeprefix(start)}\t{item.label}\t{item.classname}\n" for item in part)
-        described[name] = {
-            "images": len(part),
-            "sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
-        }
+        if part := getattr(dataset, attribute, None):
+            described[name] = {"images": len(part), "sha256": labelled_files_digest(part, root)}
     return described
-
-
-def prompts_digest(prompts: Sequence[Sequence[str]]) -> str:
-    """SHA-256 of the prompts of each class, class after class."""
-    return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
@@ -112,4 +79,4 @@ def describe_code() -> dict[str, Any]:
 
 def describe_weights(cfg: CfgNode) -> dict[str, Any]:
     """The backbone's name and digest."""
-    return {"backbone": cfg.MODEL.BACKBONE.NAME, "backbone_sha256": backbone_digest(cfg.MODEL.BACKBONE.NAME)}
+    return {"backbone": cfg.MODEL.BACKBONE.NAME, "backbone_sha256": weights_digest(cfg.MODEL.BACKBONE.NAME)}

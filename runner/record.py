@@ -14,6 +14,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from adapt.prompts import prompts_digest
 from dassl.engine import TRAINER_REGISTRY
 from fileio import write_text
 from reporting.record import boolean, mapping, optional, text, whole
@@ -23,9 +24,9 @@ from runner.provenance import (
     describe_machine,
     describe_weights,
     exported_adapters,
-    prompts_digest,
     saved_weights,
 )
+from trainers.clip_trainer import config_text, evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +181,7 @@ def write_record(
     if os.path.realpath(config) in given and config.exists():
         logger.warning('"%s" stays as it was given; results.json has the whole configuration', config)
     else:
-        write_text(config, config_text(cfg))
+        write_text(config, config_text(cfg, other_methods(cfg)))
     write_text(folder / "results.json", json_text(describe_run(cfg, trainer) | how) + "\n")
 
 
@@ -195,36 +196,6 @@ def json_text(value: Any, depth: int = 2, indent: str = "") -> str:
         lines = [json_text(part, depth - 1, inner) for part in value]
     start, end = "{}" if isinstance(value, dict) else "[]"
     return start + "\n" + ",\n".join(inner + line for line in lines) + f"\n{indent}{end}"
-
-
-def config_text(cfg: CfgNode) -> str:
-    """The configuration as YAML for ``--config-file``: the same run again, wherever ``--output-dir`` says.
-
-    Options of other methods are left out, so the file does not need their trainer files. Those of a trainer
-    that was dropped into ``trainers/`` and has its options under another name than its own are declared by
-    files there; the YAML is read only where these are.
-    """
-    own = cfg.clone()
-    own.defrost()
-    for name in other_methods(cfg):
-        del own.TRAINER[name]
-    del own["OUTPUT_DIR"], own["RESUME"]
-    return "# python train.py --output-dir <folder> --config-file <this file>\n" + own.dump()
-
-
-def evaluation(
-    evaluator: Any, accuracy: float | None = None, classnames: dict[int, str] | None = None
-) -> dict[str, Any]:
-    """What an evaluator found, in percent, with counts; the original Dassl's tells the accuracy alone."""
-    results = dict(getattr(evaluator, "results", {"accuracy": accuracy}))
-    results |= {name: getattr(evaluator, name) for name in ("correct", "total") if hasattr(evaluator, name)}
-    per_class = getattr(evaluator, "per_class", None)
-    if isinstance(per_class, dict):
-        results["per_class"] = [
-            {"label": label, "classname": (classnames or {}).get(label, ""), "correct": hits, "total": total}
-            for label, (hits, total) in per_class.items()
-        ]
-    return results
 
 
 def describe_run(cfg: CfgNode, trainer: Any) -> dict[str, Any]:

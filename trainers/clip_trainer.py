@@ -1,156 +1,136 @@
-"""The part of a trainer that all methods on a frozen CLIP share: building, evaluating, loading."""
+"""The trainer of all methods on a frozen CLIP: what Dassl and ``--trainer`` see of them."""
 
 import logging
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn import functional as F
 from yacs.config import CfgNode
 
-from adapt.attach import adapter_weights, check_vit, freeze_backbone
+from adapt.adapter_file import FILE_NAME, AdapterFile, read_adapter, write_adapter
+from adapt.attach import check_vit
 from adapt.compiling import compile_encoders
-from adapt.model import CustomCLIP, load_clip
-from adapt.precision import Precision, decide, device_of, get_precision
-from adapt.prompts import ClassPrompts, check_distinct, dataset_template, template_prompts
-from adapt.sampling import sample_classes
-from adapt.text_prefix import keep_text_prefix
-from clip import unlearned_words
-from clip.layout import PackedText, send
+from adapt.method import Method, build_model
+from adapt.model import adapter_weights, load_clip
+from adapt.precision import Precision
+from adapt.prompts import prompts_digest
+from adapt.tensors import load_strictly
+from adapt.text_prefix import compute_text_prefix
+from clip import weights_digest
 from clip.model import CLIP
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
-from runner.export import FILE_NAME as EXPORT_NAME
-from runner.export import write_adapter
-from runner.provenance import backbone_digest, describe_data, describe_mismatch, prompts_digest
-from runner.record import evaluation
+from fileio import describe_mismatch, labelled_files_digest
+from trainers.class_texts import check_class_prompts, class_texts
 
 logger = logging.getLogger(__name__)
 
 
-class ClipTrainer(TrainerX):
-    """A method is a subclass that says its prompts, its adapters and, if it is special, its training step.
+def device_of(cfg: CfgNode) -> torch.device:
+    """The device of a run, chosen as Dassl's trainers choose it."""
+    return torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
 
-    Its options stand under ``TRAINER.<options_name>``; ``PREC`` among them.
+
+class ClipTrainer(TrainerX):
+    """Trains and evaluates a method; a subclass names it and is registered with Dassl.
+
+    The method's options stand under ``TRAINER.<options_name>``; ``PREC`` among them.
 
     Attributes:
-        model: ``CustomCLIP``.
-        texts: the prompts of each class.
+        method: what is added to CLIP.
+        model: ``CustomCLIP``; its ``method`` has the run's options.
         backbone_sha256: digest of CLIP's weights, where it is known.
         weights_epoch: epoch of the weights that were loaded or trained last.
         results: what the last ``test`` found; accuracy in percent and, with this project's Dassl,
             error_rate, macro_f1, the counts behind them and those of each class.
     """
 
-    adapters_name = "adapter_learner"  # folder of the checkpoints
-    model_class = CustomCLIP
-    options_name = ""  # below TRAINER; "": as the class is called
-    published_precision = "amp"  # what PREC auto is on a GPU
-    adapts_vit = False  # the image encoder must be a vision transformer
+    method: type[Method]
+    options_name: str
     backbone_sha256: str | None = None
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        name = type(self).node()
-        self.options = cfg.TRAINER[name]
-        self.precision = self.precision_of(cfg)
-        if self.adapts_vit:  # known by the name, before anything is downloaded
-            check_vit(not re.fullmatch(r"RN\d+(x\d+)?", cfg.MODEL.BACKBONE.NAME), f"TRAINER.{name}")
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.options_name = cls.method.options_name
+
+    @classmethod
+    def method_of(cls, cfg: CfgNode) -> Method:
+        """The method with a run's options: no data set, no model, no optimiser.
+
+        Raises:
+            ValueError: the configuration has a value that the method cannot have.
+        """
+        key = f"TRAINER.{cls.options_name}"
+        if cls.method.adapts_vit:  # known by the name, before anything is downloaded
+            check_vit(not re.fullmatch(r"RN\d+(x\d+)?", cfg.MODEL.BACKBONE.NAME), key)
         if cfg.DATALOADER.K_TRANSFORMS != 1 or cfg.INPUT.NO_TRANSFORM:
             raise ValueError(
                 f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS} and INPUT.NO_TRANSFORM "
-                f"{cfg.INPUT.NO_TRANSFORM}, but {name} takes one tensor an image; set them to 1 and False"
+                f"{cfg.INPUT.NO_TRANSFORM}, but {cls.options_name} takes one tensor an image; set them to 1 "
+                "and False"
             )
+        if cfg.MODEL.get("COMPILE") and not cls.method.compilable:
+            raise ValueError(
+                f"MODEL.COMPILE is True, but {cls.__name__} draws a scale of its own each step, for which "
+                "compiled blocks would be made anew; set it to False"
+            )
+        return cls.method.from_options(cfg.TRAINER[cls.options_name], class_texts(cfg))
 
-    @classmethod
-    def node(cls) -> str:
-        """The name below TRAINER where the options stand."""
-        return cls.options_name or cls.__name__
+    def check_cfg(self, cfg: CfgNode) -> None:
+        self.method_of(cfg)
 
-    @classmethod
-    def precision_of(cls, cfg: CfgNode) -> Precision:
-        """The precision that the method's options ask for, on the run's device."""
-        name = decide(cfg.TRAINER[cls.node()].PREC, cls.published_precision, device_of(cfg))
-        return get_precision(name, f"TRAINER.{cls.node()}.PREC")
+    @property
+    def options(self) -> CfgNode:
+        """The method's options."""
+        return self.cfg.TRAINER[self.options_name]
 
-    @classmethod
-    def template(cls, cfg: CfgNode) -> str:
-        """The prompt of a class that nothing else is known of; ``{}`` stands for its name."""
-        return dataset_template(cfg)
+    @property
+    def precision(self) -> Precision:
+        """The precision of the run."""
+        return self.model.method.precision
 
-    def class_prompts(self, classnames: list[str]) -> list[list[str]]:
-        """The prompts of each class; unless a method has others, ``template`` alone."""
-        return template_prompts(classnames, (self.template(self.cfg),))
-
-    def tokenize(self, prompts: list[list[str]]) -> ClassPrompts:
-        """The prompts of each class as tokens."""
-        return ClassPrompts.tokenize(prompts)
-
-    def build_adapters(self, clip_model: CLIP) -> nn.Module | None:
-        """Attaches the method's adapters to CLIP; returns the module that holds them, or None for none."""
-        raise NotImplementedError
+    @property
+    def texts(self) -> list[list[str]]:
+        """The prompts of each class."""
+        return self.model.prompts.texts
 
     def build_model(self) -> None:
-        model = self.build_clip(self.class_prompts(self.dm.dataset.classnames))
-        check_distinct(model.prompts, self.dm.dataset.classnames, self.cfg.DATASET)
-        self.assemble(model)
-
-    @classmethod
-    def without_data(cls, cfg: CfgNode) -> "ClipTrainer":
-        """The method alone, with its options checked: no data set, no model, no optimiser."""
-        method = cls.__new__(cls)
-        method.cfg = cfg
-        method.check_cfg(cfg)
-        return method
-
-    def assemble(self, model: CustomCLIP) -> None:
-        """Puts the model on its device and gives it an optimiser."""
-        cfg = self.cfg
+        """Builds the model, puts it on its device and gives it an optimiser."""
+        cfg, classnames = self.cfg, self.dm.dataset.classnames
+        name, texts = cfg.MODEL.BACKBONE.NAME, class_texts(cfg)
+        prompts = self.method_of(cfg).prompts(classnames)  # before the backbone is downloaded
+        logger.info("Loading CLIP (backbone: %s)", name)
+        clip_model = load_clip(name, cfg.MODEL.BACKBONE.get("QUICK_GELU"))
+        self.backbone_sha256 = weights_digest(name)
+        check_image_size(cfg, clip_model)
+        model = build_model(self.method, self.options, classnames, clip_model, texts=texts, prompts=prompts)
+        check_class_prompts(cfg, model.prompts, classnames)
         self.model = model.to(self.device)
         if cfg.MODEL.get("COMPILE"):
             compile_encoders(self.model.clip)
         self.scaler = self.precision.grad_scaler(self.device)
-        self.num_trainable = sum(weight.numel() for _, weight in adapter_weights(self.model))
+        self.num_trainable = sum(weight.numel() for weight in adapter_weights(self.model).values())
         logger.info("Number of trainable parameters: %d", self.num_trainable)
-        adapters = self.model.adapter_learner
-        if adapters is None:
+        learner = self.model.adapter_learner
+        if learner is None:
             return
         if cfg.MODEL.INIT_WEIGHTS:
-            load_pretrained_weights(adapters, cfg.MODEL.INIT_WEIGHTS)
-        self.optim = build_optimizer(adapters, cfg.OPTIM)
+            load_pretrained_weights(learner, cfg.MODEL.INIT_WEIGHTS)
+        self.optim = build_optimizer(learner, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-        self.register_model(self.adapters_name, adapters, self.optim, self.sched)
-
-    def build_clip(self, prompts: list[list[str]]) -> CustomCLIP:
-        """CLIP with the method's adapters for classes of these prompts; needs no data set."""
-        cfg, self.texts = self.cfg, prompts
-        logger.info("Loading CLIP (backbone: %s)", cfg.MODEL.BACKBONE.NAME)
-        clip_model = self.precision.store(load_clip(cfg))
-        self.backbone_sha256 = backbone_digest(cfg.MODEL.BACKBONE.NAME)
-        check_image_size(cfg, clip_model)
-        tokens = self.tokenize(prompts)
-        warn_of_unlearned_words(clip_model, tokens)
-        return self.attach(clip_model, tokens)
-
-    def attach(self, clip_model: CLIP, prompts: ClassPrompts) -> CustomCLIP:
-        """CLIP, frozen, with the method's adapters."""
-        logger.info("Building custom CLIP")
-        model = self.model_class(clip_model, prompts, self.build_adapters(clip_model))
-        logger.info("Turning off gradients in both the image and the text encoder")
-        freeze_backbone(model)
-        return model
+        self.register_model(self.method.folder, learner, self.optim, self.sched)
 
     @cached_property
     def digests(self) -> dict[str, str | None]:
         """Digests of what the run is made of; none of it changes while it runs."""
-        data = describe_data(self.dm.dataset, self.cfg.DATASET.ROOT)
         return {
             "backbone_sha256": self.backbone_sha256,
             "prompts_sha256": prompts_digest(self.texts),
-            "pictures_sha256": data["train"]["sha256"],
+            "pictures_sha256": labelled_files_digest(self.dm.dataset.train_x, self.cfg.DATASET.ROOT),
         }
 
     def extra_state(self) -> dict[str, Any]:
@@ -171,51 +151,42 @@ class ClipTrainer(TrainerX):
                 )
 
     def before_train(self) -> None:
+        model = self.model
+        with self.precision.autocast(self.device):
+            model.method.before_training(model)
         super().before_train()
         with self.precision.autocast(self.device):
-            keep_text_prefix(self.model, self.cfg.TRAIN.TEXT_CACHE_MB)
+            model.text_prefix = compute_text_prefix(model.clip, model.prompts, self.cfg.TRAIN.TEXT_CACHE_MB)
 
     def after_train(self) -> None:
         """Evaluates the final weights, and leaves them as a file of their own beside Dassl's."""
-        self.model.prompts.prefix = None  # evaluation needs the memory and runs each prompt once
+        self.model.text_prefix = None  # evaluation needs the memory and runs each prompt once
         self.weights_epoch = self.max_epoch  # load_model corrects it where the best model is deployed
         super().after_train()
+        cfg = self.cfg
+        others = [name for name, node in cfg.TRAINER.items() if isinstance(node, CfgNode)]
+        others.remove(self.options_name)
         write_adapter(
-            Path(self.output_dir) / self.adapters_name / EXPORT_NAME,
-            self.model.adapter_learner.state_dict(),
-            self.cfg,
-            self.dm.dataset.classnames,
-            self.texts,
-            self.weights_epoch,
+            AdapterFile(
+                path=Path(self.output_dir) / self.method.folder / FILE_NAME,
+                tensors=self.model.adapter_learner.state_dict(),
+                trainer=cfg.TRAINER.NAME,
+                dataset=cfg.DATASET.NAME,
+                backbone=cfg.MODEL.BACKBONE.NAME,
+                backbone_sha256=self.backbone_sha256,
+                config=config_text(cfg, others),
+                classnames=self.dm.dataset.classnames,
+                prompts=self.texts,
+                epoch=self.weights_epoch,
+            )
         )
 
-    def step_inputs(
-        self, batch: dict, ratio: int = -1
-    ) -> tuple[torch.Tensor, torch.Tensor | PackedText, torch.Tensor]:
-        """Images, one random prompt a class, and targets of a step; classes are chosen on the host.
-
-        Args:
-            batch: images ``img`` ``(B, 3, H, W)`` and labels ``label`` ``(B,)`` from the loader.
-            ratio: see ``sample_classes``.
-
-        Returns:
-            ``(B, 3, H, W)`` images, C' prompts, ``(B,)`` targets among them; all on the trainer's device.
-        """
-        classes, target = sample_classes(batch["label"], self.num_classes, ratio)
-        tokens = self.model.prompts.draw(classes)
-        return send(batch["img"], self.device), send(tokens, self.device), send(target, self.device)
-
     def forward_backward(self, batch: dict) -> dict[str, torch.Tensor | int]:
-        """One step of plain cross entropy over all classes; methods with another loss replace it."""
-        image, tokens, target = self.step_inputs(batch)
+        """One step; the loss is scaled in float16, the schedule moves after an epoch's last batch."""
+        method = self.model.method
+        inputs = method.batch(self.model, batch["img"], batch["label"], self.device)
         with self.precision.autocast(self.device):
-            logits = self.model(image, tokens)
-            loss = F.cross_entropy(logits, target)
-        self.step(loss)
-        return {"loss": loss.detach(), "acc": accuracy(logits, target)}
-
-    def step(self, loss: torch.Tensor) -> None:
-        """One optimiser step, loss scaled in float16; the schedule moves after an epoch's last batch."""
+            loss, shown = method.loss(self.model, inputs)
         self.detect_anomaly(loss)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optim)
@@ -223,33 +194,41 @@ class ClipTrainer(TrainerX):
         self.optim.zero_grad()  # now, so that gradients take no memory during the next forward pass
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
+        return {"loss": loss.detach(), **shown}
 
     def model_inference(self, input: torch.Tensor) -> torch.Tensor:
         with self.precision.autocast(self.device):
             return self.model(input)
 
     def test(self, split: str | None = None) -> float:
-        """Evaluates on ``split`` with class features computed once; returns the accuracy in percent."""
-        self.model.eval()
-        with self.precision.autocast(self.device), self.model.keep_text_features():
-            accuracy = super().test(split)
-        self.results = evaluation(self.evaluator, accuracy, self.lab2cname)
-        return accuracy
+        """Evaluates on ``split`` with class features computed once; returns the accuracy in percent.
 
-    def own_tensors(self, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The method's tensors by their names here, of a checkpoint that published code may have written."""
-        return state_dict
+        Where the method is evaluated in several states, the record has the last one's results, and under
+        ``other`` those before.
+        """
+        self.model.eval()
+        novel = self.cfg.DATASET.SUBSAMPLE_CLASSES == "new"
+        found: dict[str, dict[str, Any]] = {}
+        for name, notes in self.model.method.evaluations(self.model, novel):
+            with self.precision.autocast(self.device), self.model.keep_text_features():
+                accuracy = super().test(split)
+            found[name] = evaluation(self.evaluator, accuracy, self.lab2cname) | notes
+        *others, last = found
+        self.results = found[last] | ({"other": {name: found[name] for name in others}} if others else {})
+        return accuracy
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Loads ``<directory>/<name>/model.pth.tar-<epoch>`` (None: model-best), every tensor or none.
 
         Raises:
             FileNotFoundError: no such file; the message lists the files that are there.
-            ValueError: tensors are missing, unexpected or misshapen; the message names them.
+            ValueError: tensors are missing, unexpected or misshapen; the message names them. Or they belong
+                to single classes, and the classes are others.
         """
         if not directory:
             logger.info("Note that load_model() is skipped as no pretrained model is given")
             return
+        self.check_classes(directory)
         for name in self.get_model_names():
             folder = Path(directory) / name
             path = folder / ("model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}")
@@ -259,62 +238,54 @@ class ClipTrainer(TrainerX):
                     f'no model at "{path}" (found there: {found}); train first or change the epoch'
                 )
             checkpoint = load_checkpoint(str(path))
-            load_strictly(self._models[name], self.own_tensors(checkpoint["state_dict"]), path)
+            tensors = self.model.method.own_tensors(checkpoint["state_dict"])
+            load_strictly(self._models[name], tensors, path)
             self.weights_epoch = checkpoint["epoch"]
             logger.info('Loading weights to %s from "%s" (epoch = %s)', name, path, checkpoint["epoch"])
 
-
-def accuracy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Percentage of ``(B, C)`` logits that are right about ``(B,)`` targets; stays on the device."""
-    return (logits.argmax(dim=1) == target).float().mean() * 100
-
-
-# Buffers that published code stores among the weights; they follow from the classes, not from training.
-DERIVED = ("tk_prompts", "text_features_for_inference", "token_prefix", "token_suffix")
-
-
-def load_strictly(module: nn.Module, state_dict: dict[str, torch.Tensor], source: Path) -> None:
-    """Loads a state dict whose tensors must all be there, be expected, have the right shape and be finite."""
-    expected = module.state_dict()
-    given = {name: tensor for name, tensor in state_dict.items() if name not in DERIVED}
-    problems = [f"missing {name}" for name in expected if name not in given]
-    problems += [f"unexpected {name}" for name in given if name not in expected]
-    problems += [
-        f"{name} has shape {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in given and given[name].shape != tensor.shape
-    ]
-    problems += [
-        f"{name} is of {tensor.dtype}"
-        for name, tensor in given.items()
-        if name in expected and expected[name].is_floating_point() and not tensor.is_floating_point()
-    ]
-    if problems:
-        shown = "; ".join(problems[:6]) + (f"; and {len(problems) - 6} more" if len(problems) > 6 else "")
-        raise ValueError(
-            f'"{source}" does not fit this configuration: {shown}; '
-            "use the backbone and the adapter settings that it was trained with"
-        )
-    if bad := [name for name, tensor in given.items() if not tensor.isfinite().all()]:
-        raise ValueError(
-            f'"{source}" holds NaN or infinity, in {len(bad)} of its tensors, the first is {bad[0]}; '
-            "train again"
-        )
-    module.load_state_dict(given)
+    def check_classes(self, directory: str) -> None:
+        """Raises ValueError if the weights in a run's folder belong to single classes, other than these."""
+        exported = Path(directory) / self.method.folder / FILE_NAME
+        if not self.model.method.class_specific or directory == self.output_dir or not exported.is_file():
+            return
+        theirs, ours = read_adapter(exported, weights=False).classnames, self.dm.dataset.classnames
+        if theirs != ours:
+            raise ValueError(
+                f'the model of "{directory}" learned words for each of its {len(theirs)} classes '
+                f"({theirs[0]}, …), so it has none for these {len(ours)} ({ours[0]}, …); evaluate its "
+                f"own classes, or train with {self.model.method.key}.CSC False"
+            )
 
 
-def warn_of_unlearned_words(clip_model: CLIP, prompts: ClassPrompts) -> None:
-    """Says which words of the prompts this CLIP has never seen, as far as that is known: of the demo's."""
-    known = prompts.tokens[prompts.tokens >= 0]  # the others are learned here
-    words = unlearned_words(clip_model, known)
-    if words:
-        logger.warning(
-            "This CLIP has never seen %d words or pieces of words of the prompts (%s%s), they mean nothing "
-            "to it: expect no more than chance without training, and on novel classes with it",
-            len(words),
-            ", ".join(words[:8]),
-            ", …" if len(words) > 8 else "",
-        )
+def evaluation(
+    evaluator: Any, accuracy: float | None = None, classnames: dict[int, str] | None = None
+) -> dict[str, Any]:
+    """What an evaluator found, in percent, with counts; the original Dassl's tells the accuracy alone."""
+    results = dict(getattr(evaluator, "results", {"accuracy": accuracy}))
+    results |= {name: getattr(evaluator, name) for name in ("correct", "total") if hasattr(evaluator, name)}
+    per_class = getattr(evaluator, "per_class", None)
+    if isinstance(per_class, dict):
+        results["per_class"] = [
+            {"label": label, "classname": (classnames or {}).get(label, ""), "correct": hits, "total": total}
+            for label, (hits, total) in per_class.items()
+        ]
+    return results
+
+
+def config_text(cfg: CfgNode, others: Iterable[str]) -> str:
+    """The configuration as YAML for ``--config-file``: the same run again, wherever ``--output-dir`` says.
+
+    Args:
+        cfg: the configuration.
+        others: nodes below TRAINER of other methods, which are left out, so the file does not need their
+            trainer files.
+    """
+    own = cfg.clone()
+    own.defrost()
+    for name in others:
+        del own.TRAINER[name]
+    del own["OUTPUT_DIR"], own["RESUME"]
+    return "# python train.py --output-dir <folder> --config-file <this file>\n" + own.dump()
 
 
 def check_image_size(cfg: CfgNode, clip_model: CLIP) -> None:

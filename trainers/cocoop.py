@@ -18,11 +18,13 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from adapt.learned_words import Context, PromptLearner, PromptTrainer, for_each_image
-from adapt.model import TOKENS_AT_ONCE, CustomCLIP
+from adapt.learned_words import Context, LearnedWords, PromptLearner, for_each_image
+from adapt.model import CustomCLIP
+from adapt.prompts import TOKENS_AT_ONCE, ClassPrompts
 from clip.layout import PackedText, send
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
+from trainers.clip_trainer import ClipTrainer
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -64,15 +66,15 @@ class ConditionalCLIP(CustomCLIP):
     def forward(self, image: torch.Tensor, tokens: torch.Tensor | PackedText | None = None) -> torch.Tensor:
         """``(B, C)`` logits; as many images at once as make 8,192 tokens of text, at least one."""
         if tokens is None:
-            tokens = send(self.prompts.arrange(self.prompts.tokens), image.device)
+            tokens = send(self.prompts.layout(self.prompts.tokens), image.device)
         features = self.encode_image(image)
         vectors = self.adapter_learner(features)
         size = (tokens.tokens if isinstance(tokens, PackedText) else tokens).numel()
         at_once = max(1, TOKENS_AT_ONCE // size)
         pairs = zip(features.split(at_once), vectors.split(at_once), strict=True)
-        return torch.cat([self.compare(some, own, tokens) for some, own in pairs])
+        return torch.cat([self.compare_each(some, own, tokens) for some, own in pairs])
 
-    def compare(
+    def compare_each(
         self, features: torch.Tensor, vectors: torch.Tensor, tokens: torch.Tensor | PackedText
     ) -> torch.Tensor:
         """``(B, C)`` logits of ``(B, E)`` image features with prompts of their own ``(B, M, D)`` vectors."""
@@ -88,12 +90,18 @@ class ConditionalCLIP(CustomCLIP):
             return self.clip.logit_scale.exp() * (text @ features.unsqueeze(-1)).squeeze(-1)
 
 
-@TRAINER_REGISTRY.register()
-class CoCoOp(PromptTrainer):
+class ConditionalContextOptimization(LearnedWords):
     """Trains vectors and network by cross entropy over all classes."""
 
-    options_name = "COCOOP"
+    name, options_name = "CoCoOp", "COCOOP"
     model_class = ConditionalCLIP
 
-    def build_adapters(self, clip_model: CLIP) -> ConditionalPromptLearner:
+    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> ConditionalPromptLearner:
         return ConditionalPromptLearner(clip_model, self.context)
+
+
+@TRAINER_REGISTRY.register()
+class CoCoOp(ClipTrainer):
+    """``--trainer CoCoOp``."""
+
+    method = ConditionalContextOptimization

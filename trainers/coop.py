@@ -6,14 +6,13 @@ The vectors v are all that is trained: 2,048 numbers at ViT-B/16 with the four t
 where training starts from zero-shot CLIP. Agrees with trainers/coop.py of KaiyangZhou/CoOp at ff61507.
 """
 
-from pathlib import Path
-
 from yacs.config import CfgNode
 
-from adapt.learned_words import PromptLearner, PromptTrainer
+from adapt.learned_words import LearnedWords, PromptLearner
+from adapt.prompts import ClassPrompts
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from runner.export import FILE_NAME, read_adapter
+from trainers.clip_trainer import ClipTrainer
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -27,24 +26,17 @@ def extend_cfg(cfg: CfgNode) -> None:
     options.CLASS_TOKEN_POSITION = "end"  # where the class name stands: end, middle, front
 
 
-@TRAINER_REGISTRY.register()
-class CoOp(PromptTrainer):
+class ContextOptimization(LearnedWords):
     """Trains the vectors by cross entropy over all classes."""
 
-    options_name = "COOP"
+    name, options_name = "CoOp", "COOP"
 
-    def build_adapters(self, clip_model: CLIP) -> PromptLearner:
-        return PromptLearner(clip_model, self.context, len(self.texts) if self.context.own else 1)
+    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> PromptLearner:
+        return PromptLearner(clip_model, self.context, len(prompts.counts) if self.class_specific else 1)
 
-    def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Loads the vectors; those of single classes for the same classes alone (else ValueError)."""
-        exported = Path(directory or "") / self.adapters_name / FILE_NAME
-        if self.context.own and directory and directory != self.output_dir and exported.is_file():
-            theirs, ours = read_adapter(exported).classnames, self.dm.dataset.classnames
-            if theirs != ours:
-                raise ValueError(
-                    f'the model of "{directory}" learned words for each of its {len(theirs)} classes '
-                    f"({theirs[0]}, …), so it has none for these {len(ours)} ({ours[0]}, …); evaluate its "
-                    "own classes, or train with TRAINER.COOP.CSC False"
-                )
-        super().load_model(directory, epoch)
+
+@TRAINER_REGISTRY.register()
+class CoOp(ClipTrainer):
+    """``--trainer CoOp``."""
+
+    method = ContextOptimization

@@ -16,21 +16,34 @@ Symbols: B images or prompts, N tokens, d width of an adapter, h = d / 4, s scal
 
 import logging
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
-from adapt.attach import scale_gradient, scale_output, unreached
-from adapt.slow_fast import ScaledAdapter, SlowFastLearner, SlowFastTrainer
+from adapt.attach import ScaledAdapter, SlowFastLearner, scale_gradient, scale_output, with_zero_grad
+from adapt.method import Batch, Method
+from adapt.model import CustomCLIP
+from adapt.options import check_choices, check_number, check_numbers
+from adapt.prompts import ClassPrompts, described_prompts
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.heba_fused import FusedBottleneck
+from trainers.clip_trainer import ClipTrainer
 
 logger = logging.getLogger(__name__)
+
+# Smallest and largest value of each option that must be a number.
+LIMITS = {
+    "ADAPTER_SCALE_BASE": (0, math.inf),
+    "ADAPTER_SCALE_NOVEL": (0, math.inf),
+    "ADAPTER_SCALE_FACTOR": (0, math.inf),
+    "SLOW_FAST_RATIO": (0, 1),
+    "NEG_SAMPLING_RATIO": (-1, math.inf),
+    "LABEL_SMOOTHING": (0, 1),
+}
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -51,18 +64,21 @@ def extend_cfg(cfg: CfgNode) -> None:
     options.SLOW_FAST_RATIO = 0.8  # probability of a slow step, drawn for each block and encoder
     options.NEG_SAMPLING_RATIO = 5  # negative classes for each class of a batch; -1: all classes
     options.LABEL_SMOOTHING = 0.1  # epsilon, over the classes of the step
-    # The published adapter. Other values are for ablations; heba_ablations.py has them.
     options.ADAPTER_PLACES = "both"  # attention, mlp, both
     options.REDUCTION = 4.0  # h = d / REDUCTION; below 1 the adapter expands
     options.KERNEL = 3  # side of the depthwise convolution, odd
-    options.VISUAL_STREAM = "conv"  # conv; dense: the text adapter on image tokens too
-    options.NORM = "residual"  # residual: LN(x + u) as published; update: LN(u); none: u alone
-    options.INIT = "kaiming"  # up projection: kaiming (He normal, fan-out), zero, default (PyTorch's)
-    options.GRADIENT_RULE = "published"  # published: weights learn as if s were 1; exact: they do not
+    # heba_ablations.py declares what only ablations set.
 
 
 class Bottleneck(ScaledAdapter):
-    """The adapter ``A`` above for tokens ``(B, N, d)``; subclasses say what the projections are."""
+    """The adapter ``A`` above for tokens ``(B, N, d)``; subclasses say what the projections are.
+
+    Attributes:
+        fused: compute by ``FusedBottleneck``, in fewer passes over memory (docs/PERFORMANCE.md); False: by
+            ``plain``, the formula.
+    """
+
+    fused = True
 
     def __init__(self, down: nn.Module, mid: nn.Module, up: nn.Module, width: int) -> None:
         super().__init__()
@@ -82,21 +98,19 @@ class Bottleneck(ScaledAdapter):
         return self.norm(x + self.update(x))
 
     def scaled_block(self, x: torch.Tensor) -> torch.Tensor:
-        """``s * block(x)`` under the published gradient rule."""
+        """``s * block(x)`` under the published gradient rule: weights learn as if s were 1."""
         return scale_output(self.block(scale_gradient(x, self.scale)), self.scale)
 
     def plain(self, x: torch.Tensor) -> torch.Tensor:
-        """``x + s * block(x)``, as it stands in the paper."""
+        """``A(x) = x + s * block(x)``."""
         return x + self.scaled_block(x)
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
-        """What ``plain`` gives, in the dtype of ``x`` and in fewer passes over memory."""
-        down, mid, up = (
-            self.down.weight.flatten(1),
-            getattr(self.mid, "weight", None),
-            self.up.weight.flatten(1),
-        )
-        weights = (down, mid, up, self.norm.weight, self.norm.bias)
+        """``A(x)`` in the dtype of ``x``."""
+        if not self.fused:
+            return self.plain(x)
+        down, mid, up = self.down.weight.flatten(1), getattr(self.mid, "weight", None), self.up.weight
+        weights = (down, mid, up.flatten(1), self.norm.weight, self.norm.bias)
         weights = (None if weight is None else weight.to(x.dtype) for weight in weights)
         with torch.autocast(x.device.type, enabled=False):
             return FusedBottleneck.apply(x, *weights, self.norm.eps, self.scale)
@@ -122,11 +136,8 @@ class VisualBottleneck(Bottleneck):
         super().__init__(down, mid, up, width)
 
     def update(self, x: torch.Tensor) -> torch.Tensor:
-        B, N, _ = x.shape
-        side = math.isqrt(N)
-        z = F.linear(x, self.down.weight.flatten(1))  # a 1x1 convolution is a linear map on tokens
-        z = z.view(B, side, side, -1).permute(0, 3, 1, 2)  # (B, h, side, side), a channels-last view
-        z = self.mid(z).permute(0, 2, 3, 1).reshape(B, N, -1)
+        z = to_grid(F.linear(x, self.down.weight.flatten(1)))  # a 1x1 convolution is a linear map on tokens
+        z = from_grid(self.mid(z))
         return F.linear(F.gelu(z), self.up.weight.flatten(1))
 
     def plain(self, x: torch.Tensor) -> torch.Tensor:
@@ -134,73 +145,191 @@ class VisualBottleneck(Bottleneck):
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
         if x.shape[1] == 1:  # the class token alone, in the last block
-            return unreached(x, *self.parameters())
+            return with_zero_grad(x, *self.parameters())
         return super().compute(x)
 
 
-class AdapterLearner(SlowFastLearner):
-    """All adapters of HeBA and their scales."""
+def to_grid(tokens: torch.Tensor) -> torch.Tensor:
+    """``(B, N, h)`` tokens as a ``(B, h, sqrt(N), sqrt(N))`` channels-last image."""
+    side = math.isqrt(tokens.shape[1])
+    return tokens.reshape(len(tokens), side, side, -1).permute(0, 3, 1, 2)
 
-    def __init__(self, options: CfgNode, clip_model: CLIP) -> None:
-        from trainers.heba_ablations import adapter_kinds  # which imports this file
 
-        kinds = adapter_kinds(options)  # the two classes above, unless an ablation is asked for
-        text, visual = (partial(make_adapter, kind, options) for kind in kinds)
-        blocks = (options.ADAPTER_START, options.ADAPTER_END)
-        super().__init__(clip_model, text, visual, blocks, "TRAINER.HeBA", options.ADAPTER_PLACES)
-        self.base_scale = (
-            options.ADAPTER_SCALE_BASE if options.ADAPTER_SCALE is None else options.ADAPTER_SCALE
+def from_grid(image: torch.Tensor) -> torch.Tensor:
+    """Undoes ``to_grid``."""
+    return image.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+class HeterogeneousBottlenecks(Method):
+    """Trains the adapters by label-smoothed cross entropy over the classes of each step."""
+
+    options_name = "HeBA"
+    adapts_vit = True
+
+    def check_options(self) -> None:
+        options, key = self.options, self.key
+        check_numbers(options, key, LIMITS)
+        if options.ADAPTER_SCALE is not None:
+            check_number(options.ADAPTER_SCALE, f"{key}.ADAPTER_SCALE")
+        if options.NOVEL_RESULT_SCALE not in ("novel", "base"):
+            raise ValueError(
+                f'{key}.NOVEL_RESULT_SCALE is "{options.NOVEL_RESULT_SCALE}"; set it to novel or base'
+            )
+        check_choices(options, key, {"ADAPTER_PLACES": ("both", "attention", "mlp")})
+        if not options.REDUCTION > 0:  # NaN neither
+            raise ValueError(f"{key}.REDUCTION is {options.REDUCTION}; set it above 0")
+        if options.KERNEL < 1 or options.KERNEL % 2 == 0:
+            raise ValueError(f"{key}.KERNEL is {options.KERNEL}; set it to an odd number")
+        self.negatives = options.NEG_SAMPLING_RATIO
+        self.scale_key = "ADAPTER_SCALE_BASE" if options.ADAPTER_SCALE is None else "ADAPTER_SCALE"
+
+    def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
+        remedy = f"; or set {self.key}.TEMPLATES \"('a photo of a {{}}.',)\" to train without descriptions"
+        return described_prompts(classnames, self.texts, self.options, self.options.TEXT_CTX_INIT, remedy)
+
+    def text_adapter(self, width: int) -> Bottleneck:
+        """An adapter of text tokens."""
+        return TextBottleneck(width, self.hidden(width), self.options.KERNEL)
+
+    def visual_adapter(self, width: int) -> Bottleneck:
+        """An adapter of image tokens."""
+        return VisualBottleneck(width, self.hidden(width), self.options.KERNEL)
+
+    def hidden(self, width: int) -> int:
+        """h of an adapter of width d."""
+        if width < self.options.REDUCTION:
+            raise ValueError(f"{self.key}.REDUCTION is {self.options.REDUCTION}; set it to at most {width}")
+        return int(width / self.options.REDUCTION)
+
+    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> SlowFastLearner:
+        return SlowFastLearner(
+            clip_model,
+            self.text_adapter,
+            self.visual_adapter,
+            self.options,
+            getattr(self.options, self.scale_key),
+            self.key,
+            self.options.ADAPTER_PLACES,
         )
-        self.novel_scale = options.ADAPTER_SCALE_NOVEL
-        self.fast_scale = self.base_scale * options.ADAPTER_SCALE_FACTOR
-        self.slow_fast_ratio = options.SLOW_FAST_RATIO
-        self.eval_scale = self.base_scale
-        self.eval()
 
+    def loss(self, model: CustomCLIP, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | int]]:
+        with model.adapter_learner.drawn_scales():
+            logits = model(batch.image, batch.tokens)
+        smoothing = self.options.LABEL_SMOOTHING
+        loss = F.cross_entropy(logits, batch.target, label_smoothing=smoothing)
+        return loss, {"n_cls": logits.shape[1]}
 
-def make_adapter(kind: Callable[..., Bottleneck], options: CfgNode, width: int) -> Bottleneck:
-    """One adapter of a width."""
-    if width < options.REDUCTION:
-        raise ValueError(f"TRAINER.HeBA.REDUCTION is {options.REDUCTION}; set it to at most {width}")
-    return kind(width, int(width / options.REDUCTION), options.KERNEL)
+    def evaluations(self, model: CustomCLIP, novel: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+        """At the base scale; novel classes at both scales if they differ, the one that counts last."""
+        learner = model.adapter_learner
+        scales = {"base": learner.base_scale}
+        if novel:
+            scales["novel"] = self.options.ADAPTER_SCALE_NOVEL
+            chosen = self.options.NOVEL_RESULT_SCALE
+            other = "base" if chosen == "novel" else "novel"
+            names = (other, chosen) if scales[other] != scales[chosen] else (chosen,)
+        else:
+            names = ("base",)
+        try:
+            for name in names:
+                learner.set_scale(scales[name])
+                if novel:
+                    logger.info("Novel classes at the %s scale %g", name, scales[name])
+                yield f"{name}_scale", {"adapter_scale": scales[name]}
+        finally:
+            learner.set_scale(learner.base_scale)
 
 
 @TRAINER_REGISTRY.register()
-class HeBA(SlowFastTrainer):
-    """Trains the adapters by label-smoothed cross entropy over the classes of each step."""
+class HeBA(ClipTrainer):
+    """``--trainer HeBA``."""
 
-    scale_key = "ADAPTER_SCALE_BASE"
+    method = HeterogeneousBottlenecks
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        if self.options.NOVEL_RESULT_SCALE not in ("novel", "base"):
-            raise ValueError(
-                f'TRAINER.HeBA.NOVEL_RESULT_SCALE is "{self.options.NOVEL_RESULT_SCALE}"; set it to novel '
-                "or base"
+
+class FusedBottleneck(torch.autograd.Function):
+    """``Bottleneck.plain`` with its gradient written out, in fewer passes over memory.
+
+    A text adapter has no ``mid``, and then no token passes by. With G = dL/dy and LN' the norm's gradient:
+
+        t = x + W_up GELU(M(W_down x)),  y = x + s LN(t)
+        weights: the gradient of t is LN'(G), not s LN'(G) (the published rule)
+        input:   dx = G + s LN'(G) + s W_down^T M^T GELU' W_up^T LN'(G)
+
+    The class token, which the image adapter passes by, goes through the products like all others and is put
+    back; it adds nothing to any gradient but its own.
+    """
+
+    @staticmethod
+    def forward(ctx, x, down, mid, up, weight, bias, eps: float, scale: float) -> torch.Tensor:
+        """Tokens ``(…, d)``, with ``mid`` ``(B, 1 + N, d)``.
+
+        Args:
+            x: tokens.
+            down: ``(h, d)``.
+            mid: ``(h, 1, k, k)`` depthwise kernel, or None.
+            up: ``(d, h)``.
+            weight: of the norm ``(d,)``.
+            bias: of the norm ``(d,)``.
+            eps: of the norm.
+            scale: s.
+        """
+        z = F.linear(x, down)
+        if mid is None:
+            inner = z
+        else:
+            z = to_grid(z[:, 1:])
+            inner = F.conv2d(z, mid, padding=mid.shape[-1] // 2, groups=len(mid))
+        d, hidden = x.shape[-1], gelu_tokens(inner, mid is not None)
+        t = torch.addmm(x.reshape(-1, d), hidden.reshape(-1, len(down)), up.t()).view(x.shape)
+        y, mean, rstd = torch.native_layer_norm(t, (d,), weight, bias, eps)
+        y = torch.add(x, y, alpha=scale)
+        if mid is not None:
+            y[:, 0] = x[:, 0]
+            rstd[:, 0] = 0  # so that these tokens have no part in the gradient of the norm
+        ctx.save_for_backward(x, down, mid, up, weight, z, inner, t, mean, rstd)
+        ctx.scale = scale
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor):
+        x, down, mid, up, weight, z, inner, t, mean, rstd = ctx.saved_tensors
+        s, d, grad = ctx.scale, x.shape[-1], grad.contiguous()
+        into_t, d_weight, _ = torch.ops.aten.native_layer_norm_backward(
+            grad, t, (d,), mean, rstd, weight, None, (True, True, False)
+        )
+        adapted = grad.new_ones(grad.shape[:-1])
+        if mid is not None:
+            adapted[:, 0] = 0
+        d_bias = adapted.flatten() @ grad.view(-1, d)  # sums of bfloat16 make wide copies first
+        flat = into_t.view(-1, d)
+        hidden = gelu_tokens(inner, mid is not None)  # quicker computed again than kept
+        d_up = flat.t() @ hidden.reshape(-1, hidden.shape[-1])
+        d_hidden = into_t @ up
+        if mid is None:
+            d_mid = None
+            d_z = torch.ops.aten.gelu_backward(d_hidden, inner)
+        else:
+            d_inner = torch.ops.aten.gelu_backward(to_grid(d_hidden[:, 1:]), inner)
+            pad = (mid.shape[-1] // 2,) * 2
+            d_z, d_mid, _ = torch.ops.aten.convolution_backward(
+                d_inner, z, mid, None, (1, 1), pad, (1, 1), False, (0, 0), len(mid), (True, True, False)
             )
+            d_z = F.pad(from_grid(d_z), (0, 0, 1, 0))
+        d_z = d_z.reshape(-1, d_z.shape[-1])
+        d_down = d_z.t() @ x.reshape(-1, d)
+        d_x = None
+        if ctx.needs_input_grad[0]:
+            flat.addmm_(d_z, down)
+            d_x = torch.add(grad, into_t, alpha=s, out=None if slow_in_place(into_t) else into_t)
+        return d_x, d_down, d_mid, d_up, d_weight, d_bias, None, None
 
-    def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
-        return AdapterLearner(self.options, clip_model)
 
-    def test(self, split: str | None = None) -> float:
-        """Evaluates at the base scale; novel classes at both scales if they differ, the result's own last."""
-        learner = self.model.adapter_learner
-        if self.cfg.DATASET.SUBSAMPLE_CLASSES != "new":
-            learner.eval_scale = learner.base_scale
-            accuracy = super().test(split)
-            self.results["adapter_scale"] = learner.eval_scale
-            return accuracy
-        scales = {"novel": learner.novel_scale, "base": learner.base_scale}
-        chosen = self.options.NOVEL_RESULT_SCALE
-        other = next(name for name in scales if name != chosen)
-        beside = None
-        for name in (other, chosen) if scales[other] != scales[chosen] else (chosen,):
-            learner.eval_scale = scales[name]
-            logger.info("Novel classes at the %s scale %g", name, scales[name])
-            accuracy = super().test(split)
-            self.results["adapter_scale"] = scales[name]
-            if name == other:
-                beside = self.results
-        if beside is not None:
-            self.results["other"] = {f"{other}_scale": beside}
-        return accuracy
+def slow_in_place(x: torch.Tensor) -> bool:
+    """Tell whether elementwise work on ``x`` takes twice as long in place: bfloat16 on a CPU."""
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu"
+
+
+def gelu_tokens(inner: torch.Tensor, image: bool) -> torch.Tensor:
+    """``GELU(inner)`` as tokens ``(…, h)``; those of an image's grid behind a class token of zeros."""
+    return F.pad(from_grid(F.gelu(inner)), (0, 0, 1, 0)) if image else F.gelu(inner)

@@ -1,23 +1,31 @@
 """Variants of HeBA's adapter that only ablations need; with the default options nothing here is used."""
 
-from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from adapt.attach import unreached
-from trainers.heba import Bottleneck, TextBottleneck, VisualBottleneck
+from adapt.attach import with_zero_grad
+from adapt.options import check_choices
+from trainers.heba import Bottleneck, HeterogeneousBottlenecks, TextBottleneck, VisualBottleneck
 
 # The first choice of each is the published one.
 CHOICES = {
-    "ADAPTER_PLACES": ("both", "attention", "mlp"),
     "VISUAL_STREAM": ("conv", "dense"),
     "NORM": ("residual", "update", "none"),
     "INIT": ("kaiming", "zero", "default"),
     "GRADIENT_RULE": ("published", "exact"),
 }
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Declares HeBA's options that only ablations set; the defaults are the published adapter."""
+    options = cfg.TRAINER.HeBA
+    options.VISUAL_STREAM = "conv"  # conv; dense: the text adapter on image tokens too
+    options.NORM = "residual"  # residual: LN(x + u) as published; update: LN(u); none: u alone
+    options.INIT = "kaiming"  # up projection: kaiming (He normal, fan-out), zero, default (PyTorch's)
+    options.GRADIENT_RULE = "published"  # published: weights learn as if s were 1; exact: they do not
 
 
 class Variant(Bottleneck):
@@ -35,7 +43,7 @@ class Variant(Bottleneck):
         return self.norm(x + u if self.norm_place == "residual" else u)
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
-        return unreached(x, *self.parameters()) if self.passes_by(x) else self.plain(x)
+        return with_zero_grad(x, *self.parameters()) if self.passes_by(x) else self.plain(x)
 
     def passes_by(self, x: torch.Tensor) -> bool:
         """Whether ``x`` is nothing but the class token."""
@@ -60,34 +68,33 @@ class DenseVariant(Variant, TextBottleneck):
         return torch.cat([x[:, :1], super().plain(x[:, 1:])], dim=1)
 
 
-def adapter_kinds(options: CfgNode) -> tuple[Callable[..., Bottleneck], Callable[..., Bottleneck]]:
-    """What builds a text and an image adapter from (width, hidden, kernel).
+@HeterogeneousBottlenecks.variant
+class Ablation(HeterogeneousBottlenecks):
+    """HeBA with other values of the options above."""
 
-    Raises:
-        ValueError: an option is none of its choices.
-    """
-    for key, choices in CHOICES.items():
-        if options[key] not in choices:
-            raise ValueError(f'TRAINER.HeBA.{key} is "{options[key]}"; set it to one of {", ".join(choices)}')
-    if not options.REDUCTION > 0:  # NaN neither
-        raise ValueError(f"TRAINER.HeBA.REDUCTION is {options.REDUCTION}; set it above 0")
-    if options.KERNEL < 1 or options.KERNEL % 2 == 0:
-        raise ValueError(f"TRAINER.HeBA.KERNEL is {options.KERNEL}; set it to an odd number")
-    if all(options[key] == CHOICES[key][0] for key in ("VISUAL_STREAM", "NORM", "INIT", "GRADIENT_RULE")):
-        return TextBottleneck, VisualBottleneck
-    visual = ConvVariant if options.VISUAL_STREAM == "conv" else DenseVariant
-    return partial(varied, TextVariant, options), partial(varied, visual, options)
+    @classmethod
+    def is_asked_for(cls, options: Any) -> bool:
+        return any(getattr(options, name, choices[0]) != choices[0] for name, choices in CHOICES.items())
 
+    def check_options(self) -> None:
+        super().check_options()
+        check_choices(self.options, self.key, CHOICES)
 
-def varied(kind: type[Variant], options: CfgNode, width: int, hidden: int, kernel: int) -> Variant:
-    """One adapter with the norm, the initialisation and the gradient rule of the options."""
-    adapter = kind(width, hidden, kernel)
-    adapter.norm_place = options.NORM
-    adapter.exact_gradient = options.GRADIENT_RULE == "exact"
-    if options.NORM == "none":
-        adapter.norm = nn.Identity()
-    if options.INIT == "zero":
-        nn.init.zeros_(adapter.up.weight)
-    elif options.INIT == "default":
-        adapter.up.reset_parameters()
-    return adapter
+    def text_adapter(self, width: int) -> Variant:
+        return self.vary(TextVariant(width, self.hidden(width), self.options.KERNEL))
+
+    def visual_adapter(self, width: int) -> Variant:
+        kind = ConvVariant if self.options.VISUAL_STREAM == "conv" else DenseVariant
+        return self.vary(kind(width, self.hidden(width), self.options.KERNEL))
+
+    def vary(self, adapter: Variant) -> Variant:
+        """Gives an adapter the norm, the initialisation and the gradient rule of the options."""
+        adapter.norm_place = self.options.NORM
+        adapter.exact_gradient = self.options.GRADIENT_RULE == "exact"
+        if self.options.NORM == "none":
+            adapter.norm = nn.Identity()
+        if self.options.INIT == "zero":
+            nn.init.zeros_(adapter.up.weight)
+        elif self.options.INIT == "default":
+            adapter.up.reset_parameters()
+        return adapter

@@ -13,20 +13,34 @@ Symbols: B images or prompts, N tokens, L length of a text, d width of an adapte
 """
 
 import math
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
-from adapt.attach import scale_gradient, scale_output, unreached
+from adapt.attach import (
+    ScaledAdapter,
+    SlowFastLearner,
+    scale_gradient,
+    scale_output,
+    with_zero_grad,
+)
+from adapt.method import Batch, Method
 from adapt.model import CustomCLIP
-from adapt.prompts import ClassPrompts
-from adapt.slow_fast import ScaledAdapter, SlowFastLearner, SlowFastTrainer
-from clip.layout import trim_to_longest
+from adapt.options import check_numbers
+from adapt.prompts import ClassPrompts, described_prompts
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
+from trainers.clip_trainer import ClipTrainer
+
+LIMITS = {
+    "ADAPTER_SCALE": (0, math.inf),
+    "ADAPTER_SCALE_FACTOR": (0, math.inf),
+    "SLOW_FAST_RATIO": (0, 1),
+    "NEG_SAMPLING_RATIO": (-1, math.inf),
+}
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -80,7 +94,7 @@ class ImageConv(ConvAdapter):
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
         if x.shape[1] == 1:  # the class token alone, in the last block
-            return unreached(x, self.conv.weight)
+            return with_zero_grad(x, self.conv.weight)
         return super().compute(x)
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
@@ -89,30 +103,36 @@ class ImageConv(ConvAdapter):
         return F.pad(self.conv(grid).permute(0, 2, 3, 1).flatten(1, 2), (0, 0, 1, 0))
 
 
-class AdapterLearner(SlowFastLearner):
-    """All adapters of LwEIB and their scales."""
-
-    def __init__(self, options: CfgNode, clip_model: CLIP) -> None:
-        blocks = (options.ADAPTER_START, options.ADAPTER_END)
-        super().__init__(clip_model, TextConv, ImageConv, blocks, "TRAINER.LWEIB")
-        self.base_scale = self.eval_scale = options.ADAPTER_SCALE
-        self.fast_scale = options.ADAPTER_SCALE * options.ADAPTER_SCALE_FACTOR
-        self.slow_fast_ratio = options.SLOW_FAST_RATIO
-        self.eval()
-
-
-@TRAINER_REGISTRY.register()
-class LwEIB(SlowFastTrainer):
+class DepthwiseAdapters(Method):
     """Trains the adapters by cross entropy over the classes of each step."""
 
     options_name = "LWEIB"
+    adapts_vit = True
+    scale_key = "ADAPTER_SCALE"
 
-    def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
-        return AdapterLearner(self.options, clip_model)
+    def check_options(self) -> None:
+        check_numbers(self.options, self.key, LIMITS)
+        self.negatives = self.options.NEG_SAMPLING_RATIO
 
-    def attach(self, clip_model: CLIP, prompts: ClassPrompts) -> CustomCLIP:
+    def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
+        remedy = f"; or set {self.key}.TEMPLATES \"('a photo of a {{}}.',)\" to train without descriptions"
+        return described_prompts(classnames, self.texts, self.options, self.options.TEXT_CTX_INIT, remedy)
+
+    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> SlowFastLearner:
         """Each adapter looks one token ahead, twice a block: no token further on can change a feature."""
-        model = super().attach(clip_model, prompts)
-        ahead = 2 * len(model.adapter_learner.text_adapter)
-        model.prompts.arrange, model.prompts.ahead = partial(trim_to_longest, extra=ahead), ahead
-        return model
+        scale = self.options.ADAPTER_SCALE
+        learner = SlowFastLearner(clip_model, TextConv, ImageConv, self.options, scale, self.key)
+        prompts.lookahead = 2 * len(learner.text_adapter)
+        return learner
+
+    def loss(self, model: CustomCLIP, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | int]]:
+        with model.adapter_learner.drawn_scales():
+            logits = model(batch.image, batch.tokens)
+        return F.cross_entropy(logits, batch.target), {"n_cls": logits.shape[1]}
+
+
+@TRAINER_REGISTRY.register()
+class LwEIB(ClipTrainer):
+    """``--trainer LwEIB``."""
+
+    method = DepthwiseAdapters

@@ -18,9 +18,11 @@ from yacs.config import CfgNode
 
 from adapt.attach import check_vit
 from adapt.blocks import Appended, PromptedImage, PromptedText, Prompts
-from adapt.learned_words import STD, Context, PromptLearner, PromptTrainer
+from adapt.learned_words import STD, Context, LearnedWords, PromptLearner
+from adapt.prompts import ClassPrompts
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
+from trainers.clip_trainer import ClipTrainer
 
 PUBLISHED_PREFIX = "prompt_learner."  # of what is ours in a published checkpoint, which holds CLIP too
 
@@ -55,23 +57,20 @@ class MultiModalPromptLearner(PromptLearner):
             visual.resblocks[k] = PromptedImage(visual.resblocks[k], Prompts(prompts, proj))
 
 
-@TRAINER_REGISTRY.register()
-class MaPLe(PromptTrainer):
+class MultiModalPrompts(LearnedWords):
     """Trains the prompts by cross entropy over all classes."""
 
-    options_name = "MAPLE"
+    name, options_name = "MaPLe", "MAPLE"
+    folder = "MultiModalPromptLearner"
     adapts_vit = True
-    adapters_name = "MultiModalPromptLearner"
-    all_words = False
+    learn_all_init_words = False
 
-    def build_adapters(self, clip_model: CLIP) -> MultiModalPromptLearner:
-        check_vit(hasattr(clip_model.visual, "transformer"), "TRAINER.MAPLE")
+    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> MultiModalPromptLearner:
+        check_vit(hasattr(clip_model.visual, "transformer"), self.key)
         depth = self.options.PROMPT_DEPTH
         most = min(clip_model.transformer.layers, clip_model.visual.transformer.layers)
         if not 1 <= depth <= most:
-            raise ValueError(
-                f"TRAINER.MAPLE.PROMPT_DEPTH is {depth}; set it to 1 to {most}, this CLIP's blocks"
-            )
+            raise ValueError(f"{self.key}.PROMPT_DEPTH is {depth}; set it to 1 to {most}, this CLIP's blocks")
         return MultiModalPromptLearner(clip_model, self.context, depth)
 
     def own_tensors(self, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -82,3 +81,10 @@ class MaPLe(PromptTrainer):
             if name.startswith(PUBLISHED_PREFIX)
         }
         return published or state_dict
+
+
+@TRAINER_REGISTRY.register()
+class MaPLe(ClipTrainer):
+    """``--trainer MaPLe``."""
+
+    method = MultiModalPrompts

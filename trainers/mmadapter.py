@@ -12,13 +12,14 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from adapt.attach import check_number, scale_gradient, scale_output
+from adapt.attach import scale_gradient, scale_output
 from adapt.cross_modal import CrossModalAdapter, CrossModalLearner
+from adapt.method import Method
+from adapt.options import check_number
+from adapt.prompts import ClassPrompts
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from trainers.clip_trainer import ClipTrainer
-
-KEY = "TRAINER.MMADAPTER"
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -43,35 +44,33 @@ class PublishedRule(CrossModalAdapter):
 class AdapterLearner(CrossModalLearner):
     """All layers of MMA; biases start from zero."""
 
-    def __init__(self, options: CfgNode, clip_model: CLIP) -> None:
-        super().__init__(options, clip_model, KEY, PublishedRule)
-        self.set_scale(options.ADAPTER_SCALE)
-
     def reset_parameters(self) -> None:
         super().reset_parameters()
         for layer in self.linears():
             nn.init.zeros_(layer.bias)
 
 
-@TRAINER_REGISTRY.register()
-class MultiModalAdapter(ClipTrainer):
+class CrossModalAdapters(Method):
     """Trains the adapters by cross entropy over all classes."""
 
     options_name = "MMADAPTER"
     adapts_vit = True
+    scale_key = "ADAPTER_SCALE"
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        check_number(self.options.ADAPTER_SCALE, f"{KEY}.ADAPTER_SCALE")
+    def check_options(self) -> None:
+        check_number(self.options.ADAPTER_SCALE, f"{self.key}.ADAPTER_SCALE")
 
-    def before_train(self) -> None:
-        if self.options.ADAPTER_SCALE == 0:
-            raise ValueError(f"{KEY}.ADAPTER_SCALE is 0, so there is nothing to train; set it above 0")
-        super().before_train()
+    def template(self) -> str:
+        return self.texts.template if self.texts.is_own else f"{self.options.TEXT_CTX_INIT} {{}}."
 
-    @classmethod
-    def template(cls, cfg: CfgNode) -> str:
-        return cfg.DATASET.TEMPLATE or f"{cfg.TRAINER[cls.node()].TEXT_CTX_INIT} {{}}."
+    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> AdapterLearner:
+        learner = AdapterLearner(self.options, clip_model, self.key, PublishedRule)
+        learner.set_scale(self.options.ADAPTER_SCALE)
+        return learner
 
-    def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
-        return AdapterLearner(self.options, clip_model)
+
+@TRAINER_REGISTRY.register()
+class MultiModalAdapter(ClipTrainer):
+    """``--trainer MultiModalAdapter``."""
+
+    method = CrossModalAdapters

@@ -9,19 +9,21 @@ evaluation the scale is another one and a class is the mean of its prompts. The 
 Agrees with trainers/mmadapter_pp.py of VLM-MMApp at e686c34.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
-from adapt.attach import at_scale, check_number
+from adapt.attach import at_scale, kept_scales
 from adapt.cross_modal import CrossModalLearner
-from adapt.prompts import described_prompts, readable
-from clip.layout import PackedText
+from adapt.method import Batch, Method, accuracy
+from adapt.model import CustomCLIP
+from adapt.options import check_number
+from adapt.prompts import ClassPrompts, described_prompts, readable
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.clip_trainer import ClipTrainer, accuracy
-
-KEY = "TRAINER.MMADAPTERPP"
+from trainers.clip_trainer import ClipTrainer
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -43,86 +45,51 @@ def extend_cfg(cfg: CfgNode) -> None:
     options.ADAPTER_DROP = 0.1  # probability of dropout behind the shared layer
 
 
-class AdapterLearner(CrossModalLearner):
-    """All layers of MMA++; the scale follows from training or evaluation."""
-
-    def __init__(self, options: CfgNode, clip_model: CLIP) -> None:
-        super().__init__(options, clip_model, KEY, drop=options.ADAPTER_DROP)
-        self.train_scale = options.ADAPTER_TRAIN_SCALE
-        self.test_scale = options.ADAPTER_TEST_SCALE
-        self.eval()
-
-    def train(self, mode: bool = True) -> "AdapterLearner":
-        self.set_scale(self.train_scale if mode else self.test_scale)
-        return super().train(mode)
-
-
-@TRAINER_REGISTRY.register()
-class MultiModalAdapterPP(ClipTrainer):
+class CrossModalAdaptersPP(Method):
     """Trains the adapters by cross entropy over all classes and agreement across scales."""
 
     options_name = "MMADAPTERPP"
     adapts_vit = True
+    compilable = False  # a scale of its own each step, for which compiled blocks would be made anew
+    scale_key = "ADAPTER_TRAIN_SCALE"
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
+    def check_options(self) -> None:
         options = self.options
         if options.INPUT_PROMPTS not in ("cupl", "hc"):
-            raise ValueError(f'{KEY}.INPUT_PROMPTS is "{options.INPUT_PROMPTS}"; set it to cupl or hc')
+            raise ValueError(f'{self.key}.INPUT_PROMPTS is "{options.INPUT_PROMPTS}"; set it to cupl or hc')
         if not 0 <= options.ADAPTER_DROP < 1:
-            raise ValueError(f"{KEY}.ADAPTER_DROP is {options.ADAPTER_DROP}; set it to 0 or more, below 1")
-        for name in ("ADAPTER_TRAIN_SCALE", "ADAPTER_TRAIN_SCALE_REG", "ADAPTER_TEST_SCALE"):
-            check_number(options[name], f"{KEY}.{name}")
-        if cfg.MODEL.get("COMPILE"):
             raise ValueError(
-                "MODEL.COMPILE is True, but MMA++ draws a scale of its own each step, for which compiled "
-                "blocks would be made anew; set it to False"
+                f"{self.key}.ADAPTER_DROP is {options.ADAPTER_DROP}; set it to 0 or more, below 1"
             )
+        for name in ("ADAPTER_TRAIN_SCALE", "ADAPTER_TRAIN_SCALE_REG", "ADAPTER_TEST_SCALE"):
+            check_number(getattr(options, name), f"{self.key}.{name}")
 
-    def class_prompts(self, classnames: list[str]) -> list[list[str]]:
+    def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
         options = self.options
         if options.INPUT_PROMPTS == "hc":
             from open_clip import OPENAI_IMAGENET_TEMPLATES  # takes a second to import
 
             return [[fill(readable(name)) for fill in OPENAI_IMAGENET_TEMPLATES] for name in classnames]
-        remedy = f"; or set {KEY}.INPUT_PROMPTS hc to train with hand-written templates"
-        return described_prompts(classnames, self.cfg, options, None, remedy)
+        remedy = f"; or set {self.key}.INPUT_PROMPTS hc to train with hand-written templates"
+        return described_prompts(classnames, self.texts, options, None, remedy)
 
-    def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
-        return AdapterLearner(self.options, clip_model)
+    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> CrossModalLearner:
+        learner = CrossModalLearner(self.options, clip_model, self.key, drop=self.options.ADAPTER_DROP)
+        learner.set_scale(self.options.ADAPTER_TEST_SCALE)
+        return learner
 
-    def before_train(self) -> None:
-        if self.options.ADAPTER_TRAIN_SCALE == 0:
-            raise ValueError(f"{KEY}.ADAPTER_TRAIN_SCALE is 0, so there is nothing to train; set it above 0")
-        super().before_train()
-
-    def features(
-        self, image: torch.Tensor, tokens: PackedText | torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(C, E)`` class and ``(B, E)`` image features of length 1."""
-        with self.precision.autocast(self.device):
-            return self.model.encode_text(tokens), self.model.encode_image(image)
-
-    def loss_terms(
-        self, image: torch.Tensor, tokens: PackedText | torch.Tensor, target: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """One step's logits and the three terms of its loss.
-
-        Args:
-            image: ``(B, 3, H, W)``.
-            tokens: one prompt for each of C classes.
-            target: ``(B,)`` classes.
-
-        Returns:
-            ``(B, C)`` logits; scalars by name.
-        """
-        texts, features = self.features(image, tokens)
-        with at_scale(self.model.adapter_learner.adapters(), self.options.ADAPTER_TRAIN_SCALE * self.draw()):
-            other_texts, other_features = self.features(image, tokens)
-        logits = self.model.compare(features, texts)
-        r = self.options.ADAPTER_TRAIN_SCALE_REG
+    def loss_terms(self, model: CustomCLIP, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """One step's ``(B, C)`` logits, and the three terms of its loss by name."""
+        learner, options = model.adapter_learner, self.options
+        with kept_scales(learner.adapters()):
+            learner.set_scale(options.ADAPTER_TRAIN_SCALE)
+            texts, features = model.encode_text(batch.tokens), model.encode_image(batch.image)
+        with at_scale(learner.adapters(), options.ADAPTER_TRAIN_SCALE * self.draw()):
+            other_texts, other_features = model.encode_text(batch.tokens), model.encode_image(batch.image)
+        logits = model.compare(features, texts)
+        r = options.ADAPTER_TRAIN_SCALE_REG
         return logits, {
-            "ce": F.cross_entropy(logits, target),
+            "ce": F.cross_entropy(logits, batch.target),
             "text": -r * F.cosine_similarity(texts, other_texts).mean(),
             "image": -r * F.cosine_similarity(features, other_features).mean(),
         }
@@ -131,9 +98,14 @@ class MultiModalAdapterPP(ClipTrainer):
         """The u of a step."""
         return torch.rand(1).item()
 
-    def forward_backward(self, batch: dict) -> dict[str, torch.Tensor]:
-        image, tokens, target = self.step_inputs(batch)
-        logits, terms = self.loss_terms(image, tokens, target)
-        loss = torch.stack(list(terms.values())).sum()
-        self.step(loss)
-        return {"loss": loss.detach(), "loss_ce": terms["ce"].detach(), "acc": accuracy(logits, target)}
+    def loss(self, model: CustomCLIP, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | int]]:
+        logits, terms = self.loss_terms(model, batch)
+        shown = {"loss_ce": terms["ce"].detach(), "acc": accuracy(logits, batch.target)}
+        return torch.stack(list(terms.values())).sum(), shown
+
+
+@TRAINER_REGISTRY.register()
+class MultiModalAdapterPP(ClipTrainer):
+    """``--trainer MultiModalAdapterPP``."""
+
+    method = CrossModalAdaptersPP

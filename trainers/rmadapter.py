@@ -17,8 +17,9 @@ each comes from. At ViT-B/16 the adapters have 1,020,928 weights, 354,816 of the
 Symbols: B images or prompts, N tokens, D width of an encoder or of the features, C classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,12 +28,14 @@ from yacs.config import CfgNode
 
 from adapt.attach import adapted_blocks, at_scale, check_vit, scale_gradient, scale_output
 from adapt.blocks import ParallelAdapter
-from clip.layout import Layout, PackedText
-from clip.model import CLIP, Transformer
+from adapt.method import Batch, Method, accuracy
+from adapt.model import CustomCLIP
+from adapt.options import check_choices, check_number
+from adapt.prompts import ClassPrompts
+from clip.layout import Layout
+from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
-from trainers.clip_trainer import ClipTrainer, accuracy
-
-KEY = "TRAINER.RMADAPTER"
+from trainers.clip_trainer import ClipTrainer
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -50,15 +53,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     options.LAMBDA3 = 10.0  # distance of image features from CLIP's (PromptSRC)
     options.LAMBDA4 = 25.0  # distance of class features from CLIP's (PromptSRC)
     options.CON_REDUCTION = "mean"  # of that distance over D (PromptSRC); sum: as eq. (17) is printed
-    # Other values of these are for ablations; rmadapter_ablations.py has them.
-    options.SHARING = "down"  # which projection both branches share: down; up, none: table 5
-    options.REC_LAYERS = 2  # linear maps of R behind h; 1, 3: table 6
-    options.REC_LOSS = "l2"  # squared distance; l1, cosine: what the paper also tried
-    options.REC_REDUCTION = "mean"  # over D (an assumption); sum: as eq. (11), (12) are printed
-    options.REC_TARGET = "input"  # of the adapter (figure 2); output: of the block (eq. 11, 12)
-    options.REC_LOCAL = True  # reconstructing teaches the block's own adapter alone; False: those below too
-    options.ADAPTER_INPUT = "block"  # what enters the block (eq. 14, 15); ln_1: its LN1, as in MMA
-    options.GRADIENT_RULE = "mma"  # mma: weights learn from the output as if s were 1; exact: they do not
+    # rmadapter_ablations.py declares what only ablations set.
 
 
 class DualAdapter(nn.Module):
@@ -75,7 +70,7 @@ class DualAdapter(nn.Module):
         loss: weighted loss of the last reconstruction, until ``AdapterLearner.pop_loss`` takes it.
     """
 
-    def __init__(self, width: int, options: CfgNode, weight: float) -> None:
+    def __init__(self, width: int, options: Any, weight: float) -> None:
         super().__init__()
         rank = options.ADAPTER_DIM
         self.scale = options.ADAPTER_SCALE
@@ -126,13 +121,31 @@ class DualBlock(ParallelAdapter):
 
 
 class AdapterLearner(nn.Module):
-    """The adapters of both encoders, ``visual_adapter.5.down.weight``; blocks from 1."""
+    """The adapters of both encoders, ``visual_adapter.5.down.weight``; blocks from 1.
 
-    def __init__(self, options: CfgNode, clip_model: CLIP) -> None:
+    Args:
+        clip_model: gets them.
+        options: ``ADAPTER_START`` and ``ADAPTER_END``, ``LAMBDA1`` and ``LAMBDA2``.
+        make: wraps a block, given the width of its encoder and its lambda, as ``make_block``.
+        key: of the options, for messages.
+    """
+
+    def __init__(
+        self, clip_model: CLIP, options: Any, make: Callable[[nn.Module, int, float], DualBlock], key: str
+    ) -> None:
         super().__init__()
-        check_vit(hasattr(clip_model.visual, "transformer"), KEY)
-        self.text_adapter = attach(clip_model.transformer, options, options.LAMBDA2, "text")
-        self.visual_adapter = attach(clip_model.visual.transformer, options, options.LAMBDA1, "image")
+        check_vit(hasattr(clip_model.visual, "transformer"), key)
+        encoders = {
+            "text_adapter": (clip_model.transformer, options.LAMBDA2, "text"),
+            "visual_adapter": (clip_model.visual.transformer, options.LAMBDA1, "image"),
+        }
+        for attribute, (encoder, weight, name) in encoders.items():
+            adapters = nn.ModuleDict()
+            blocks = (options.ADAPTER_START, options.ADAPTER_END)
+            for number, block in adapted_blocks(encoder, blocks, key, name):
+                encoder.resblocks[number - 1] = wrapped = make(block, encoder.width, weight)
+                adapters[str(number)] = wrapped.adapter
+            setattr(self, attribute, adapters)
 
     def adapters(self) -> list[DualAdapter]:
         """Those of both encoders."""
@@ -150,80 +163,56 @@ class AdapterLearner(nn.Module):
                 adapter.recording, adapter.loss = False, None
 
     def pop_loss(self) -> torch.Tensor:
-        """The weighted sum of all reconstruction losses of the pass that was listened to."""
+        """The weighted sum of all reconstruction losses that the pass recorded."""
         losses = [adapter.loss for adapter in self.adapters() if adapter.weight]
         return torch.stack(losses).sum() if losses else torch.zeros(())
 
 
-def attach(encoder: Transformer, options: CfgNode, weight: float, name: str) -> nn.ModuleDict:
-    """Puts an adapter beside each of the chosen blocks; returns the adapters by block."""
-    from trainers.rmadapter_ablations import dual_kinds  # which imports this file
-
-    adapter_kind, block_kind = dual_kinds(options)  # the classes above, unless an ablation is asked for
-    adapters = nn.ModuleDict()
-    for number, block in adapted_blocks(encoder, (options.ADAPTER_START, options.ADAPTER_END), KEY, name):
-        adapter = adapter_kind(encoder.width, options, weight)
-        norm = block.ln_1 if options.ADAPTER_INPUT == "ln_1" else None
-        encoder.resblocks[number - 1] = block_kind(block, adapter, norm)
-        adapters[str(number)] = adapter
-    return adapters
-
-
-@TRAINER_REGISTRY.register()
-class RMAdapter(ClipTrainer):
+class ReconstructingAdapters(Method):
     """Trains the adapters by cross entropy, reconstruction, and nearness to CLIP's features."""
 
     options_name = "RMADAPTER"
     adapts_vit = True
+    scale_key = "ADAPTER_SCALE"
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        from trainers.rmadapter_ablations import check_options
+    def check_options(self) -> None:
+        options = self.options
+        check_choices(options, self.key, {"CON_REDUCTION": ("mean", "sum")})
+        for name in ("ADAPTER_SCALE", "LAMBDA1", "LAMBDA2", "LAMBDA3", "LAMBDA4"):
+            check_number(getattr(options, name), f"{self.key}.{name}")
+        if options.ADAPTER_DIM < 1:
+            raise ValueError(
+                f"{self.key}.ADAPTER_DIM is {options.ADAPTER_DIM}; set it to a whole number from 1"
+            )
 
-        super().check_cfg(cfg)
-        check_options(self.options)
+    def template(self) -> str:
+        return self.texts.template if self.texts.is_own else f"{self.options.TEXT_CTX_INIT} {{}}."
 
-    @classmethod
-    def template(cls, cfg: CfgNode) -> str:
-        return cfg.DATASET.TEMPLATE or f"{cfg.TRAINER[cls.node()].TEXT_CTX_INIT} {{}}."
+    def make_block(self, block: nn.Module, width: int, weight: float) -> DualBlock:
+        """A block of an encoder of this width with the adapter beside it; ``weight`` is its lambda."""
+        return DualBlock(block, DualAdapter(width, self.options, weight))
 
-    def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
-        return AdapterLearner(self.options, clip_model)
+    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> AdapterLearner:
+        return AdapterLearner(clip_model, self.options, self.make_block, self.key)
 
-    def before_train(self) -> None:
-        if self.options.ADAPTER_SCALE == 0:
-            raise ValueError(f"{KEY}.ADAPTER_SCALE is 0, so there is nothing to train; set it above 0")
-        super().before_train()
-        self.keep_frozen_texts()
+    def before_training(self, model: CustomCLIP) -> None:
+        super().before_training(model)
+        with at_scale(model.adapter_learner.adapters(), 0):
+            self.frozen_texts = model.text_features()  # t* (C, D), once for all steps: the prompts are fixed
 
-    def keep_frozen_texts(self) -> None:
-        """Computes t* ``(C, D)`` once for all steps, as the prompts are fixed."""
-        with at_scale(self.model.adapter_learner.adapters(), 0), self.precision.autocast(self.device):
-            self.frozen_texts = self.model.text_features()
-
-    def loss_terms(
-        self, image: torch.Tensor, tokens: torch.Tensor | PackedText, target: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """One step's logits and the three terms of its loss.
-
-        Args:
-            image: ``(B, 3, H, W)``.
-            tokens: one prompt for each class, in their order.
-            target: ``(B,)`` classes.
-
-        Returns:
-            ``(B, C)`` logits; scalars by name.
-        """
-        model, learner = self.model, self.model.adapter_learner
-        with learner.record_losses(), self.precision.autocast(self.device):
-            features, texts = model.encode_image(image), model.encode_text(tokens)
-            reconstruction = learner.pop_loss().to(self.device)
+    def loss_terms(self, model: CustomCLIP, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """One step's ``(B, C)`` logits, and the three terms of its loss by name; all classes take part."""
+        options, learner = self.options, model.adapter_learner
+        with learner.record_losses():
+            features, texts = model.encode_image(batch.image), model.encode_text(batch.tokens)
+            reconstruction = learner.pop_loss().to(features.device)
         logits = model.compare(features, texts)
-        nearness = self.options.LAMBDA4 * self.distance(texts, self.frozen_texts)
-        if self.options.LAMBDA3:
-            with at_scale(learner.adapters(), 0), self.precision.autocast(self.device):
-                frozen = model.encode_image(image)
-            nearness = nearness + self.options.LAMBDA3 * self.distance(features, frozen)
-        return logits, {"ce": F.cross_entropy(logits, target), "con": nearness, "rec": reconstruction}
+        nearness = options.LAMBDA4 * self.distance(texts, self.frozen_texts)
+        if options.LAMBDA3:
+            with at_scale(learner.adapters(), 0):
+                frozen = model.encode_image(batch.image)
+            nearness = nearness + options.LAMBDA3 * self.distance(features, frozen)
+        return logits, {"ce": F.cross_entropy(logits, batch.target), "con": nearness, "rec": reconstruction}
 
     def distance(self, features: torch.Tensor, frozen: torch.Tensor) -> torch.Tensor:
         """L1 distance of ``(B, D)`` features, a mean over B."""
@@ -231,10 +220,14 @@ class RMAdapter(ClipTrainer):
             features.shape[-1] if self.options.CON_REDUCTION == "sum" else 1
         )
 
-    def forward_backward(self, batch: dict) -> dict[str, torch.Tensor]:
-        image, tokens, target = self.step_inputs(batch)
-        logits, terms = self.loss_terms(image, tokens, target)
-        loss = torch.stack(list(terms.values())).sum()
-        self.step(loss)
+    def loss(self, model: CustomCLIP, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | int]]:
+        logits, terms = self.loss_terms(model, batch)
         shown = {f"loss_{name}": term.detach() for name, term in terms.items()}
-        return {"loss": loss.detach(), **shown, "acc": accuracy(logits, target)}
+        return torch.stack(list(terms.values())).sum(), shown | {"acc": accuracy(logits, batch.target)}
+
+
+@TRAINER_REGISTRY.register()
+class RMAdapter(ClipTrainer):
+    """``--trainer RMAdapter``."""
+
+    method = ReconstructingAdapters

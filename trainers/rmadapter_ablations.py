@@ -1,6 +1,6 @@
 """Variants of RMAdapter that only ablations need; with the default options nothing here is used."""
 
-import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,12 +8,12 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from adapt.blocks import ParallelAdapter
+from adapt.options import check_choices
 from clip.layout import Layout
-from trainers.rmadapter import KEY, DualAdapter, DualBlock
+from trainers.rmadapter import DualAdapter, DualBlock, ReconstructingAdapters
 
 # The first choice of each is the default.
 CHOICES = {
-    "CON_REDUCTION": ("mean", "sum"),
     "SHARING": ("down", "up", "none"),
     "REC_LAYERS": (2, 1, 3),
     "REC_LOSS": ("l2", "l1", "cosine"),
@@ -26,13 +26,26 @@ CHOICES = {
 VARY_THE_ADAPTER = ("SHARING", "REC_LAYERS", "REC_LOSS", "REC_REDUCTION", "REC_LOCAL", "GRADIENT_RULE")
 
 
+def extend_cfg(cfg: CfgNode) -> None:
+    """Declares RMAdapter's options that only ablations set."""
+    options = cfg.TRAINER.RMADAPTER
+    options.SHARING = "down"  # which projection both branches share: down; up, none: table 5
+    options.REC_LAYERS = 2  # linear maps of R behind h; 1, 3: table 6
+    options.REC_LOSS = "l2"  # squared distance; l1, cosine: what the paper also tried
+    options.REC_REDUCTION = "mean"  # over D (an assumption); sum: as eq. (11), (12) are printed
+    options.REC_TARGET = "input"  # of the adapter (figure 2); output: of the block (eq. 11, 12)
+    options.REC_LOCAL = True  # reconstructing teaches the block's own adapter alone; False: those below too
+    options.ADAPTER_INPUT = "block"  # what enters the block (eq. 14, 15); ln_1: its LN1, as in MMA
+    options.GRADIENT_RULE = "mma"  # mma: weights learn from the output as if s were 1; exact: they do not
+
+
 class VariedAdapter(DualAdapter):
     """What ``VARY_THE_ADAPTER`` changes.
 
     With ``SHARING up`` the shared weights go by two names in a state dict, ``up`` and ``rec_up``.
     """
 
-    def __init__(self, width: int, options: CfgNode, weight: float) -> None:
+    def __init__(self, width: int, options: Any, weight: float) -> None:
         super().__init__(width, options, weight)
         self.options = options
         if not weight:
@@ -79,27 +92,21 @@ class OutputBlock(DualBlock):
         return layout.pooled_tokens(y) if last else y
 
 
-def dual_kinds(options: CfgNode) -> tuple[type[DualAdapter], type[DualBlock]]:
-    """The classes of adapters and of blocks that the options ask for."""
-    varied = any(options[name] != CHOICES[name][0] for name in VARY_THE_ADAPTER)
-    return VariedAdapter if varied else DualAdapter, (
-        OutputBlock if options.REC_TARGET == "output" else DualBlock
-    )
+@ReconstructingAdapters.variant
+class Ablation(ReconstructingAdapters):
+    """RMAdapter with other values of the options above."""
 
+    @classmethod
+    def is_asked_for(cls, options: Any) -> bool:
+        return any(getattr(options, name, choices[0]) != choices[0] for name, choices in CHOICES.items())
 
-def check_options(options: CfgNode) -> None:
-    """Refuses what none of RMAdapter's options may be.
+    def check_options(self) -> None:
+        super().check_options()
+        check_choices(self.options, self.key, CHOICES)
 
-    Raises:
-        ValueError: an option is none of its choices, or a number is out of its range.
-    """
-    for name, choices in CHOICES.items():
-        if options[name] not in choices:
-            raise ValueError(
-                f'{KEY}.{name} is "{options[name]}"; set it to one of {", ".join(map(str, choices))}'
-            )
-    for name in ("ADAPTER_SCALE", "LAMBDA1", "LAMBDA2", "LAMBDA3", "LAMBDA4"):
-        if not 0 <= options[name] < math.inf:  # NaN neither
-            raise ValueError(f"{KEY}.{name} is {options[name]}; set it to a number from 0")
-    if options.ADAPTER_DIM < 1:
-        raise ValueError(f"{KEY}.ADAPTER_DIM is {options.ADAPTER_DIM}; set it to a whole number from 1")
+    def make_block(self, block: nn.Module, width: int, weight: float) -> DualBlock:
+        options = self.options
+        varied = any(getattr(options, name) != CHOICES[name][0] for name in VARY_THE_ADAPTER)
+        adapter = (VariedAdapter if varied else DualAdapter)(width, options, weight)
+        kind = OutputBlock if options.REC_TARGET == "output" else DualBlock
+        return kind(block, adapter, block.ln_1 if options.ADAPTER_INPUT == "ln_1" else None)

@@ -1,8 +1,11 @@
 """Zero-shot CLIP: hand-written prompts, nothing trained (CoOp's trainers/zsclip.py)."""
 
+from collections.abc import Sequence
+
 from yacs.config import CfgNode
 
-from adapt.prompts import dataset_template, template_prompts
+from adapt.method import Method
+from adapt.prompts import ClassPrompts, template_prompts
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from trainers.clip_trainer import ClipTrainer
@@ -27,21 +30,35 @@ def extend_cfg(cfg: CfgNode) -> None:
     options.TEMPLATES = ()  # prompts to use instead, e.g. "('a photo of a {}.',)"
 
 
-@TRAINER_REGISTRY.register()
-class ZeroshotCLIP(ClipTrainer):
+class ZeroShot(Method):
     """One template a data set, e.g. "a centered satellite photo of {}." for EuroSAT."""
 
     options_name = "ZeroshotCLIP"
     published_precision = "fp16"
 
     def templates(self) -> tuple[str, ...]:
-        return (dataset_template(self.cfg),)
+        return (self.texts.template,)
 
-    def class_prompts(self, classnames: list[str]) -> list[list[str]]:
+    def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
         return template_prompts(classnames, self.options.TEMPLATES or self.templates())
 
-    def build_adapters(self, clip_model: CLIP) -> None:
+    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> None:
         return None
+
+
+class ZeroShotEnsemble(ZeroShot):
+    """CLIP's seven selected templates, and the data set's own where it is not ImageNet."""
+
+    def templates(self) -> tuple[str, ...]:
+        own = () if self.texts.dataset == "ImageNet" else super().templates()
+        return IMAGENET_TEMPLATES_SELECT + own
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP(ClipTrainer):
+    """``--trainer ZeroshotCLIP``."""
+
+    method = ZeroShot
 
     def train(self) -> None:
         """Nothing to train: evaluates."""
@@ -50,8 +67,6 @@ class ZeroshotCLIP(ClipTrainer):
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP2(ZeroshotCLIP):
-    """An ensemble: CLIP's seven selected templates, and the data set's own where it is not ImageNet."""
+    """``--trainer ZeroshotCLIP2``."""
 
-    def templates(self) -> tuple[str, ...]:
-        own = () if self.cfg.DATASET.NAME == "ImageNet" else super().templates()
-        return IMAGENET_TEMPLATES_SELECT + own
+    method = ZeroShotEnsemble

@@ -1,0 +1,239 @@
+"""What a method is, and the one function that builds CLIP with it.
+
+    model = build_model(HeBA.method, options, ["tabby cat", "dog"], "ViT-B/16")
+    loss, shown = model.method.loss(model, batch)
+
+Symbols: B images, C classes, C' classes of a training step.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from adapt.model import CustomCLIP, freeze_backbone, load_clip
+from adapt.precision import Precision, decide, get_precision
+from adapt.prompts import ClassPrompts, ClassTexts, template_prompts
+from adapt.sampling import sample_classes
+from clip import unlearned_words
+from clip.layout import PackedText, send
+from clip.model import CLIP
+
+logger = logging.getLogger(__name__)
+
+
+class Batch(NamedTuple):
+    """What a training step learns from.
+
+    Attributes:
+        image: ``(B, 3, H, W)``.
+        tokens: one prompt for each of C' classes, as the text encoder takes them.
+        target: ``(B,)`` positions of the images' classes among these.
+    """
+
+    image: torch.Tensor
+    tokens: torch.Tensor | PackedText
+    target: torch.Tensor
+
+
+class Method:
+    """What a method adds to a frozen CLIP, and what it learns from; needs no trainer and no configuration.
+
+    Args:
+        options: any object with the method's options as attributes, ``PREC`` among them.
+        texts: what a data set brings to the prompts.
+
+    Attributes:
+        precision: that ``options.PREC`` asks for; ``auto`` is ``published_precision`` where there is a GPU.
+
+    Raises:
+        ValueError: an option has a value that it cannot have; names its key.
+    """
+
+    options_name = ""  # below TRAINER, where a run's configuration has the options
+    folder = "adapter_learner"  # of the checkpoints
+    published_precision = "amp"  # what PREC auto is on a GPU
+    adapts_vit = False  # the image encoder must be a vision transformer
+    compilable = True  # False: MODEL.COMPILE would compile anew each step
+    scale_key = ""  # option that is the adapters' scale in training
+    negatives = -1  # negative classes for each class of a batch, see sample_classes; -1: all classes
+    model_class: type[CustomCLIP] = CustomCLIP  # a subclass for another forward pass
+    class_specific = False  # weights belong to single classes: others cannot be evaluated
+
+    _variants: list[type["Method"]]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._variants = []
+
+    @classmethod
+    def variant(cls, kind: type["Method"]) -> type["Method"]:
+        """Decorator that registers a subclass as what some options of this method ask for: an ablation."""
+        cls._variants.append(kind)
+        return kind
+
+    @classmethod
+    def is_asked_for(cls, options: Any) -> bool:
+        """Whether these options ask for this variant."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_options(cls, options: Any, texts: ClassTexts = ClassTexts()) -> "Method":  # noqa: B008
+        """The method with these options, or the variant of it that they ask for."""
+        kind = next((variant for variant in cls._variants if variant.is_asked_for(options)), cls)
+        return kind(options, texts)
+
+    def __init__(self, options: Any, texts: ClassTexts = ClassTexts()) -> None:  # noqa: B008  # it is frozen
+        self.options = options
+        self.texts = texts
+        self.precision: Precision = get_precision(
+            decide(options.PREC, self.published_precision, torch.cuda.is_available()), f"{self.key}.PREC"
+        )
+        self.check_options()
+
+    @property
+    def key(self) -> str:
+        """Where a run's configuration has the options, for messages."""
+        return f"TRAINER.{self.options_name}"
+
+    def check_options(self) -> None:
+        """Raises ValueError where an option has a value that it cannot have."""
+
+    def template(self) -> str:
+        """The prompt of a class that nothing else is known of, with ``{}`` for its name."""
+        return self.texts.template
+
+    def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
+        """The prompts of each class; unless a method has others, ``template`` alone."""
+        return template_prompts(classnames, (self.template(),))
+
+    def tokenize(self, prompts: Sequence[Sequence[str]]) -> ClassPrompts:
+        """The prompts of each class as tokens."""
+        return ClassPrompts.tokenize(prompts)
+
+    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> nn.Module | None:
+        """Attaches the adapters to CLIP.
+
+        Args:
+            clip_model: gets them.
+            prompts: of the classes; a method that looks across tokens sets their ``lookahead``.
+
+        Returns:
+            The module that holds every trained weight by its published name; None: there is none.
+        """
+        raise NotImplementedError
+
+    def before_training(self, model: CustomCLIP) -> None:
+        """Prepares the training of a model that is on its device, in the autocast of the steps.
+
+        Raises:
+            ValueError: there is nothing to train.
+        """
+        if self.scale_key and getattr(self.options, self.scale_key) == 0:
+            raise ValueError(
+                f"{self.key}.{self.scale_key} is 0, so there is nothing to train; set it above 0"
+            )
+
+    def batch(
+        self, model: CustomCLIP, image: torch.Tensor, label: torch.Tensor, device: torch.device
+    ) -> Batch:
+        """What a step learns from: images, a random prompt for each of its classes, targets; on the device.
+
+        Args:
+            model: has the prompts.
+            image: ``(B, 3, H, W)``.
+            label: ``(B,)`` labels on the host, where the classes are chosen.
+            device: of the model.
+        """
+        classes, target = sample_classes(label, len(model.prompts.counts), self.negatives)
+        return Batch(send(image, device), send(model.prompts.draw(classes), device), send(target, device))
+
+    def loss(self, model: CustomCLIP, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | int]]:
+        """What a step minimises, and what its log line shows beside it; call it in the steps' autocast.
+
+        Unless a method has another: cross entropy over the classes of the step.
+        """
+        logits = model(batch.image, batch.tokens)
+        return F.cross_entropy(logits, batch.target), {"acc": accuracy(logits, batch.target)}
+
+    def evaluations(self, model: CustomCLIP, novel: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Brings the model into each state that is evaluated, the one that counts last.
+
+        Args:
+            model: in evaluation mode.
+            novel: whether the classes are the novel ones.
+
+        Yields:
+            Name of the state, and what the record says of it.
+        """
+        yield "", {}
+
+    def own_tensors(self, state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The method's tensors by their names here, of a checkpoint that published code may have written."""
+        return state_dict
+
+
+def build_model(
+    method: type[Method],
+    options: Any,
+    classnames: Sequence[str],
+    backbone: str | Path | CLIP,
+    *,
+    texts: ClassTexts = ClassTexts(),  # noqa: B008  # it is frozen
+    prompts: Sequence[Sequence[str]] | ClassPrompts | None = None,
+) -> CustomCLIP:
+    """CLIP, frozen, with a method's adapters for these classes; on the CPU.
+
+    Args:
+        method: what to add, ``HeBA.method`` for example.
+        options: any object with the method's options as attributes.
+        classnames: names of the classes.
+        backbone: name of a CLIP (``ViT-B/16``) or path of its weights; or a CLIP, which is changed.
+        texts: what a data set brings to the prompts.
+        prompts: the prompts of each class; None: those that the method makes of the names.
+
+    Returns:
+        The model; its ``method`` has the loss.
+
+    Raises:
+        ValueError: an option, the prompts or the backbone do not fit; the message says which.
+        FileNotFoundError: there are no descriptions of the classes, or no such weights.
+    """
+    instance = method.from_options(options, texts)
+    if prompts is None:
+        prompts = instance.prompts(classnames)
+    if not isinstance(prompts, ClassPrompts):
+        prompts = instance.tokenize(prompts)
+    if not isinstance(backbone, CLIP):
+        backbone = load_clip(backbone)
+    clip_model = instance.precision.store(backbone)
+    warn_of_unlearned_words(clip_model, prompts)
+    logger.info("Building custom CLIP")
+    model = instance.model_class(clip_model, prompts, instance.adapters(clip_model, prompts))
+    model.method = instance
+    logger.info("Turning off gradients in both the image and the text encoder")
+    freeze_backbone(model)
+    return model
+
+
+def warn_of_unlearned_words(clip_model: CLIP, prompts: ClassPrompts) -> None:
+    """Says which words of the prompts this CLIP has never seen, as far as that is known: of the demo's."""
+    known = prompts.tokens[prompts.tokens >= 0]  # the others are learned here
+    words = unlearned_words(clip_model, known)
+    if words:
+        logger.warning(
+            "This CLIP has never seen %d words or pieces of words of the prompts (%s%s), they mean nothing "
+            "to it: expect no more than chance without training, and on novel classes with it",
+            len(words),
+            ", ".join(words[:8]),
+            ", …" if len(words) > 8 else "",
+        )
+
+
+def accuracy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Percentage of ``(B, C')`` logits that are right about ``(B,)`` targets; stays on the device."""
+    return (logits.argmax(dim=1) == target).float().mean() * 100

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from adapt.model import CustomCLIP, freeze_backbone, load_clip
 from adapt.precision import Precision, decide, get_precision
-from adapt.prompts import ClassPrompts, ClassTexts, template_prompts
+from adapt.prompts import NO_DATA_SET, ClassPrompts, ClassTexts, template_prompts
 from adapt.sampling import sample_classes
 from clip import unlearned_words
 from clip.layout import PackedText, send
@@ -82,12 +82,12 @@ class Method:
         raise NotImplementedError
 
     @classmethod
-    def from_options(cls, options: Any, texts: ClassTexts = ClassTexts()) -> "Method":  # noqa: B008
+    def from_options(cls, options: Any, texts: ClassTexts = NO_DATA_SET) -> "Method":
         """The method with these options, or the variant of it that they ask for."""
         kind = next((variant for variant in cls._variants if variant.is_asked_for(options)), cls)
         return kind(options, texts)
 
-    def __init__(self, options: Any, texts: ClassTexts = ClassTexts()) -> None:  # noqa: B008  # it is frozen
+    def __init__(self, options: Any, texts: ClassTexts = NO_DATA_SET) -> None:
         self.options = options
         self.texts = texts
         self.precision: Precision = get_precision(
@@ -183,7 +183,7 @@ def build_model(
     classnames: Sequence[str],
     backbone: str | Path | CLIP,
     *,
-    texts: ClassTexts = ClassTexts(),  # noqa: B008  # it is frozen
+    texts: ClassTexts = NO_DATA_SET,
     prompts: Sequence[Sequence[str]] | ClassPrompts | None = None,
 ) -> CustomCLIP:
     """CLIP, frozen, with a method's adapters for these classes; on the CPU.

@@ -39,6 +39,9 @@ class ClassTexts:
     dataset: str = ""
 
 
+NO_DATA_SET = ClassTexts()
+
+
 @dataclass
 class ClassPrompts:
     """The tokenised prompts of all classes, on the host.

@@ -1,7 +1,7 @@
 """Both sides of a comparison on the same weights, prompts and images: one unit of work each.
 
 A side is ``published`` (benchmarks/reference.py: float32 on a CPU, float16 autocast on a GPU) or one of this
-project's precisions (fp32, bf16, amp, fp16), which runs the trainer's own step.
+project's precisions (fp32, bf16, amp, fp16), which steps as the trainer does.
 """
 
 import json
@@ -12,13 +12,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from adapt.method import build_model
 from adapt.precision import PRECISIONS
 from adapt.prompts import ClassPrompts
 from benchmarks import reference
 from benchmarks.flops import SIZES, Sizes
-from clip.model import CLIP, build_model
+from clip.model import CLIP
+from clip.model import build_model as build_clip
 from dassl.config import get_cfg_default
-from dassl.engine import TrainerBase
+from dassl.optim import build_optimizer
 from trainers.heba import HeBA, extend_cfg
 
 HERE = Path(__file__).parent
@@ -120,31 +122,29 @@ class Work:
         return sum(tower.forward(lengths) + tower.backward(lengths) for tower, lengths in both)
 
 
-class Ours(HeBA):
-    """The trainer without files: random weights, prompts and images."""
+class Ours:
+    """This project's HeBA: random weights, prompts and images; steps as its trainer makes them."""
 
     def __init__(self, work: Work, precision: str, device: torch.device) -> None:
-        TrainerBase.__init__(self)
         cfg = get_cfg_default()
         extend_cfg(cfg)
         cfg.TRAINER.HeBA.update(PREC=precision, ADAPTER_END=-1, NEG_SAMPLING_RATIO=work.classes)
-        cfg.TRAINER[type(self).__name__] = cfg.TRAINER.HeBA  # options stand under the trainer's name
         cfg.OPTIM.update(NAME="sgd", LR=0.0075, LR_SCHEDULER="cosine")
-        self.check_cfg(cfg)
-        self.cfg, self.device, self.num_classes = cfg, device, work.classes
-        self.batch_idx, self.num_batches = 0, 2  # never the last batch of an epoch
         tokens = work.tokens()
         prompts = ClassPrompts(tokens.flatten(0, 1), torch.full((len(tokens),), tokens.shape[1]))
-        clip_model = build_model(work.clip_weights(), quick_gelu=True, half=False)
-        self.assemble(self.attach(self.precision.store(clip_model), prompts))
+        clip_model = build_clip(work.clip_weights(), quick_gelu=True, half=False)
+        self.device = device
+        self.model = build_model(HeBA.method, cfg.TRAINER.HeBA, (), clip_model, prompts=prompts).to(device)
         self.model.adapter_learner.load_state_dict(work.adapter_weights())
+        self.optim = build_optimizer(self.model.adapter_learner, cfg.OPTIM)
+        self.precision = self.model.method.precision
+        self.scaler = self.precision.grad_scaler(device)
 
     def job(self, work: Work) -> Callable[[], Tensor]:
         image, label = work.batch()
+        self.model.train(work.job == "step")
         if work.job == "step":
-            self.set_model_mode("train")
-            return lambda: self.forward_backward({"img": image, "label": label})["loss"]
-        self.set_model_mode("eval")
+            return lambda: self.step(image, label)
         if work.job == "text":
 
             def text_features() -> Tensor:
@@ -154,7 +154,24 @@ class Ours(HeBA):
             return text_features
         dim = self.model.clip.text_projection.shape[1]
         self.model._kept_text_features = class_features(work.classes, dim, self.device)
-        return torch.no_grad()(lambda: self.model_inference(image.to(self.device)))
+        return lambda: self.infer(image)
+
+    def step(self, image: Tensor, label: Tensor) -> Tensor:
+        batch = self.model.method.batch(self.model, image, label, self.device)
+        with self.precision.autocast(self.device):
+            loss, _ = self.model.method.loss(self.model, batch)
+        if self.device.type == "cpu" and not loss.isfinite():
+            raise FloatingPointError("Loss is infinite or NaN!")
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optim)
+        self.scaler.update()
+        self.optim.zero_grad()
+        return loss.detach()
+
+    @torch.no_grad()
+    def infer(self, image: Tensor) -> Tensor:
+        with self.precision.autocast(self.device):
+            return self.model(image.to(self.device))
 
 
 class Published:

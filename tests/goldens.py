@@ -3,6 +3,7 @@
 Their inputs follow from formulas; tests/data holds what the published code made of them.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,11 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from adapt.method import Method, build_model
+from adapt.model import CustomCLIP
+from adapt.prompts import NO_DATA_SET, ClassPrompts, ClassTexts
+from clip.model import CLIP
+from clip.model import build_model as build_clip
 from dassl.config import get_cfg_default
 from runner.config import extend_cfg
 from tests.data.shrink_goldens import SAMPLES, summary
@@ -88,9 +94,39 @@ def same_gradients(
         assert (found[2:] - there[2:]).norm() <= 2 * near * (SAMPLES / size) ** 0.5, name
 
 
-def options(method: type[ClipTrainer], **values: object) -> CfgNode:
+def options(trainer: type[ClipTrainer], **values: object) -> CfgNode:
     """A configuration with values for a method's own options."""
     cfg = get_cfg_default()
     extend_cfg(cfg)
-    cfg.TRAINER[method.options_name].update({"PREC": "fp32"} | values)
+    cfg.TRAINER[trainer.options_name].update({"PREC": "fp32"} | values)
     return cfg
+
+
+def method(trainer: type[ClipTrainer], texts: ClassTexts = NO_DATA_SET, **values: object) -> Method:
+    """A trainer's method with values for its options."""
+    cfg = options(trainer, **values)
+    return trainer.method.from_options(cfg.TRAINER[trainer.options_name], texts)
+
+
+def build(
+    trainer: type[ClipTrainer],
+    classnames: Sequence[str] = CLASSES,
+    backbone: CLIP | None = None,
+    *,
+    prompts: Sequence[Sequence[str]] | ClassPrompts | None = None,
+    texts: ClassTexts = NO_DATA_SET,
+    **values: object,
+) -> CustomCLIP:
+    """The tiny CLIP, or another one, with a trainer's method, as it is before training."""
+    own = options(trainer, **values).TRAINER[trainer.options_name]
+    backbone = build_clip(tiny_clip_weights()) if backbone is None else backbone
+    torch.manual_seed(0)
+    return build_model(trainer.method, own, classnames, backbone, texts=texts, prompts=prompts).eval()
+
+
+def full_size(trainer: type[ClipTrainer], **values: object) -> int:
+    """Number of trained weights at ViT-B/16, for the goldens' classes."""
+    found, prompts = method(trainer, **values), ClassPrompts.tokenize([[name] for name in CLASSES])
+    with torch.device("meta"):
+        learner = found.adapters(CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12), prompts)
+    return sum(weight.numel() for weight in learner.parameters())

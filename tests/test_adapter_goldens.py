@@ -9,17 +9,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from adapt.method import Batch
+from adapt.model import CustomCLIP
 from adapt.prompts import ClassPrompts
 from clip.layout import pack, trim_to_longest
-from clip.model import CLIP, build_model
+from clip.model import build_model
 from tests.goldens import (
     CLASSES,
     LABELS,
     LOSS,
     NEAR,
+    build,
     fill,
+    full_size,
     golden_images,
     goldens,
+    method,
     options,
     same_gradients,
     tiny_clip_weights,
@@ -32,53 +37,38 @@ from trainers.mmadapter_pp import MultiModalAdapterPP
 PACKED = pytest.mark.parametrize("lay_out", [nn.Identity(), pack], ids=["padded", "packed"])
 
 
-def build(method: type[ClipTrainer], tokens: torch.Tensor, **values: object) -> ClipTrainer:
-    """A trainer of the tiny CLIP with the method for ``(C, P, 77)`` prompts, as it is before training."""
-    trainer = method.__new__(method)
-    trainer.cfg, trainer.device = options(method, **values), torch.device("cpu")
-    trainer.check_cfg(trainer.cfg)
+def for_prompts(trainer: type[ClipTrainer], tokens: torch.Tensor, **values: object) -> CustomCLIP:
+    """The tiny CLIP with the method for ``(C, P, 77)`` prompts, as it is before training."""
     prompts = ClassPrompts(tokens.flatten(0, 1), torch.full((len(tokens),), tokens.shape[1]))
-    torch.manual_seed(0)
-    clip_model = trainer.precision.store(build_model(tiny_clip_weights()))
-    trainer.model = trainer.attach(clip_model, prompts).eval()
-    return trainer
-
-
-def full_size(method: type[ClipTrainer]) -> int:
-    """Number of trained weights at ViT-B/16 with the published settings."""
-    trainer = method.__new__(method)
-    trainer.check_cfg(options(method))
-    with torch.device("meta"):
-        learner = trainer.build_adapters(CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12))
-    return sum(weight.numel() for weight in learner.parameters())
+    return build(trainer, prompts=prompts, **values)
 
 
 @pytest.mark.parametrize(
-    ("method", "count"), [(LwEIB, 506_880), (MultiModalAdapter, 674_560), (MultiModalAdapterPP, 674_560)]
+    ("trainer", "count"), [(LwEIB, 506_880), (MultiModalAdapter, 674_560), (MultiModalAdapterPP, 674_560)]
 )
-def test_as_many_weights_as_published(method: type[ClipTrainer], count: int) -> None:
-    assert full_size(method) == count
+def test_as_many_weights_as_published(trainer: type[ClipTrainer], count: int) -> None:
+    assert full_size(trainer) == count
 
 
 # LwEIB
 
 
-def lweib(expected: dict[str, torch.Tensor]) -> tuple[LwEIB, dict[str, nn.Parameter]]:
-    trainer = build(LwEIB, expected["tk_prompts"], ADAPTER_END=4)
+def lweib(expected: dict[str, torch.Tensor]) -> tuple[CustomCLIP, dict[str, nn.Parameter]]:
+    model = for_prompts(LwEIB, expected["tk_prompts"], ADAPTER_END=4)
     values = {
         f"{encoder}_adapter.{block}.{place}.conv.weight": (0.3, block + later + more + 0.1)
         for encoder, later in (("text", 0), ("visual", 20))
         for block in range(1, 5)
         for place, more in (("att_conv", 0), ("mlp_conv", 0.5))
     }
-    return trainer, fill(trainer.model.adapter_learner, values)
+    return model, fill(model.adapter_learner, values)
 
 
 def test_lweib_gives_published_features_and_logits() -> None:
     expected = goldens("lweib")
-    model = lweib(expected)[0].model
+    model = lweib(expected)[0]
     with torch.no_grad():
-        first = model.prompts.arrange(expected["tk_prompts"][:, 0])
+        first = model.prompts.layout(expected["tk_prompts"][:, 0])
         assert first.shape[1] < 77
         close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
         close(model.clip.encode_text(first), expected["eval_base/text_features_template0_raw"])
@@ -94,16 +84,16 @@ def test_lweib_gives_published_features_and_logits() -> None:
 @pytest.mark.parametrize("case", ["train_slow", "train_fast", "train_neg2"])
 def test_lweib_gives_published_loss_and_every_gradient(case: str, arranged: bool) -> None:
     expected = goldens("lweib")
-    trainer, learned = lweib(expected)
-    learner = trainer.model.adapter_learner.train()
+    model, learned = lweib(expected)
+    learner = model.adapter_learner.train()
     learner.slow_fast_ratio = 0.0 if case == "train_fast" else 1.0
-    learner.draw_scales()
-    for encoder in ("text", "visual"):
-        scales = [block["att_conv"].scale for block in getattr(learner, f"{encoder}_adapter").values()]
-        np.testing.assert_allclose(scales, expected[f"{case}/scales_{encoder}"], rtol=1e-7)
     tokens = expected[f"{case}/tokens"]
     images = golden_images()[: len(expected[f"{case}/label_in"])]
-    logits = trainer.model(images, trainer.model.prompts.arrange(tokens) if arranged else tokens)
+    with learner.drawn_scales():
+        for encoder in ("text", "visual"):
+            scales = [block["att_conv"].scale for block in getattr(learner, f"{encoder}_adapter").values()]
+            np.testing.assert_allclose(scales, expected[f"{case}/scales_{encoder}"], rtol=1e-7)
+        logits = model(images, model.prompts.layout(tokens) if arranged else tokens)
     loss = F.cross_entropy(logits, expected[f"{case}/label_out"])
     loss.backward()
     torch.testing.assert_close(logits, expected[f"{case}/logits"], rtol=1e-5, atol=1e-5)
@@ -115,12 +105,12 @@ def test_lweib_gives_published_loss_and_every_gradient(case: str, arranged: bool
 def test_lweib_needs_two_tokens_ahead_for_each_block() -> None:
     """With fewer the feature changes: neighbours of neighbours reach the end of text."""
     expected = goldens("lweib")
-    model = lweib(expected)[0].model
+    model = lweib(expected)[0]
     model.adapter_learner.set_scale(0.5)
     tokens = expected["tk_prompts"][:, 0]
     with torch.no_grad():
         whole = model.clip.encode_text(tokens)
-        torch.testing.assert_close(model.clip.encode_text(model.prompts.arrange(tokens)), whole, **NEAR)
+        torch.testing.assert_close(model.clip.encode_text(model.prompts.layout(tokens)), whole, **NEAR)
         short = model.clip.encode_text(trim_to_longest(tokens, extra=1))
         assert (short - whole).abs().max() > 1e-3
         with pytest.raises(ValueError, match="LwEIB looks across tokens"):
@@ -154,10 +144,10 @@ def test_mma_gives_published_features_logits_loss_and_gradients(
     case: str, scale: float, lay_out: Callable
 ) -> None:
     expected = goldens("mma")
-    trainer = build(MultiModalAdapter, expected["tokens"][:, None], ADAPTER_SCALE=scale, **MMA_BLOCKS)
-    model, tokens = trainer.model, lay_out(expected["tokens"])
+    model = for_prompts(MultiModalAdapter, expected["tokens"][:, None], ADAPTER_SCALE=scale, **MMA_BLOCKS)
+    tokens = lay_out(expected["tokens"])
     learned = fill(model.adapter_learner, cross_modal_values())
-    assert torch.equal(ClassPrompts.tokenize(trainer.class_prompts(CLASSES)).tokens, expected["tokens"])
+    assert torch.equal(ClassPrompts.tokenize(model.method.prompts(CLASSES)).tokens, expected["tokens"])
     with torch.no_grad():
         torch.testing.assert_close(model.clip.encode_text(tokens), expected[f"eval{case}/text_raw"], **NEAR)
         image = model.clip.encode_image(golden_images())
@@ -171,10 +161,10 @@ def test_mma_gives_published_features_logits_loss_and_gradients(
     same_gradients(learned, expected, f"train{case}")
 
 
-@pytest.mark.parametrize("method", [MultiModalAdapter, MultiModalAdapterPP])
-def test_scale_zero_is_clip_bit_for_bit(method: type[ClipTrainer]) -> None:
+@pytest.mark.parametrize("trainer", [MultiModalAdapter, MultiModalAdapterPP])
+def test_scale_zero_is_clip_bit_for_bit(trainer: type[ClipTrainer]) -> None:
     expected = goldens("mma")
-    model = build(method, expected["tokens"][:, None], **MMA_BLOCKS).model
+    model = for_prompts(trainer, expected["tokens"][:, None], **MMA_BLOCKS)
     plain = build_model(tiny_clip_weights()).float()
     plain.requires_grad_(False)  # torch up to 2.11 convolves with frozen weights in another order
     model.adapter_learner.set_scale(0)
@@ -192,8 +182,7 @@ def test_scale_zero_is_clip_bit_for_bit(method: type[ClipTrainer]) -> None:
 def test_mmapp_gives_published_features_and_logits(case: str, prompts: str, scale: float) -> None:
     expected = goldens("mmapp")
     tokens = expected[f"tk_prompts_{prompts}"]
-    trainer = build(MultiModalAdapterPP, tokens, ADAPTER_TEST_SCALE=scale, **MMA_BLOCKS)
-    model = trainer.model
+    model = for_prompts(MultiModalAdapterPP, tokens, ADAPTER_TEST_SCALE=scale, **MMA_BLOCKS)
     fill(model.adapter_learner, cross_modal_values())
     with torch.no_grad():
         for place, name in ((0, "template0"), (-1, "last_template")):
@@ -206,9 +195,8 @@ def test_mmapp_gives_published_features_and_logits(case: str, prompts: str, scal
 
 
 def test_mmapp_has_the_published_hand_written_prompts() -> None:
-    trainer = MultiModalAdapterPP.__new__(MultiModalAdapterPP)
-    trainer.check_cfg(options(MultiModalAdapterPP, INPUT_PROMPTS="hc"))
-    tokens = ClassPrompts.tokenize(trainer.class_prompts(CLASSES)).tokens.view(12, 80, 77)
+    prompts = method(MultiModalAdapterPP, INPUT_PROMPTS="hc").prompts(CLASSES)
+    tokens = ClassPrompts.tokenize(prompts).tokens.view(12, 80, 77)
     assert torch.equal(tokens, goldens("mmapp")["tk_prompts_hc"])
 
 
@@ -247,20 +235,21 @@ def test_mmapp_gives_published_loss_terms_and_gradients(
     expected, case = goldens("mmapp"), f"train_{dropped}{loud}"
     scale = 0.5 if loud else 0.01
     drop = 0.0 if dropped == "nodrop" else 0.1
-    trainer = build(
+    model = for_prompts(
         MultiModalAdapterPP,
         expected["tk_prompts_cupl"],
         ADAPTER_TRAIN_SCALE=scale,
         ADAPTER_DROP=drop,
         **MMA_BLOCKS,
     )
-    model = trainer.model.train()
+    model.train()
     learned = fill(model.adapter_learner, cross_modal_values())
     if dropped == "drop":
         give_masks(model, expected, case)
-    monkeypatch.setattr(trainer, "draw", lambda: expected[f"{case}/curr_scale"].item() / scale)
+    monkeypatch.setattr(model.method, "draw", lambda: expected[f"{case}/curr_scale"].item() / scale)
     tokens = expected[f"{case}/tokens"]
-    logits, terms = trainer.loss_terms(golden_images(), lay_out(tokens) if lay_out else tokens, LABELS)
+    batch = Batch(golden_images(), lay_out(tokens) if lay_out else tokens, LABELS)
+    logits, terms = model.method.loss_terms(model, batch)
     loss = torch.stack(list(terms.values())).sum()
     loss.backward()
     torch.testing.assert_close(logits, expected[f"{case}/logits"], **NEAR)
@@ -268,27 +257,25 @@ def test_mmapp_gives_published_loss_terms_and_gradients(
         torch.testing.assert_close(terms[ours], expected[f"{case}/{theirs}"], **LOSS)
     torch.testing.assert_close(loss, expected[f"{case}/loss"], **LOSS)
     same_gradients(learned, expected, case)
-    assert {adapter.scale for adapter in model.adapter_learner.adapters()} == {scale}
+    assert {adapter.scale for adapter in model.adapter_learner.adapters()} == {0.0065}  # evaluation's again
 
 
 def test_mmapp_takes_a_data_sets_own_template_and_refuses_compiled_blocks() -> None:
-    trainer = MultiModalAdapterPP.__new__(MultiModalAdapterPP)
-    trainer.cfg = options(MultiModalAdapterPP)
-    trainer.cfg.DATASET.TEMPLATE = "an aerial photo of {}."
-    trainer.check_cfg(trainer.cfg)
-    assert trainer.class_prompts(["ice_field"]) == [["an aerial photo of ice field."]]
-    trainer.cfg.MODEL.COMPILE = True
-    with pytest.raises(ValueError, match="MODEL.COMPILE is True, but MMA"):
-        trainer.check_cfg(trainer.cfg)
+    cfg = options(MultiModalAdapterPP)
+    cfg.MODEL.BACKBONE.NAME, cfg.DATASET.TEMPLATE = "ViT-B/16", "an aerial photo of {}."
+    own = MultiModalAdapterPP.method_of(cfg)
+    assert own.prompts(["ice_field"]) == [["an aerial photo of ice field."]]
+    cfg.MODEL.COMPILE = True
+    with pytest.raises(ValueError, match="MODEL.COMPILE is True, but MultiModalAdapterPP"):
+        MultiModalAdapterPP.method_of(cfg)
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -1.0])
 def test_a_scale_that_is_no_finite_number_is_refused(value: float) -> None:
-    for method, key in (
+    for trainer, key in (
         (LwEIB, "ADAPTER_SCALE"),
         (MultiModalAdapter, "ADAPTER_SCALE"),
         (MultiModalAdapterPP, "ADAPTER_TEST_SCALE"),
     ):
-        trainer = method.__new__(method)
         with pytest.raises(ValueError, match=f"{key} is .*; set it to a number from 0 up"):
-            trainer.check_cfg(options(method, **{key: value}))
+            method(trainer, **{key: value})

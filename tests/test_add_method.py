@@ -27,8 +27,8 @@ def house(tmp_path_factory: pytest.TempPathFactory, blocks: list[tuple[str, str]
     """A copy in which steps 1 to 4 were taken."""
     house = tmp_path_factory.mktemp("house")
     copy_repository(house)
-    assert [language for language, _ in blocks] == ["python", "bash", "bash", "markdown", "bash"]
-    (_, method), (_, configurations), (_, scripts), (_, line), _ = blocks
+    assert [language for language, _ in blocks] == ["python", "bash", "bash", "markdown", "bash", "python"]
+    (_, method), (_, configurations), (_, scripts), (_, line), *_ = blocks
     (house / "trainers" / "rescale.py").write_text(method)
     for commands in (configurations, scripts):
         subprocess.run(["bash", "-euc", commands], cwd=house, check=True)
@@ -53,6 +53,15 @@ def test_a_method_added_by_the_steps_keeps_what_all_methods_keep(
     assert done.returncode == 0, done.stdout
     assert re.search(r"\d\d passed", done.stdout)
     assert "skipped" not in done.stdout
+
+
+def test_a_method_added_by_the_steps_is_a_model_without_a_trainer(
+    house: Path, blocks: list[tuple[str, str]]
+) -> None:
+    code = blocks[5][1].replace("ViT-B/16", "Demo-ViT/8") + "print(model.text_features().shape)"
+    done = run(house, sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "torch.Size([2, 128])"
 
 
 def test_a_method_added_by_the_steps_runs_beside_the_others(

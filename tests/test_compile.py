@@ -9,14 +9,14 @@ from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 import train
-from adapt.attach import freeze_backbone
 from adapt.compiling import compile_encoders
+from adapt.method import build_model
 from adapt.model import CustomCLIP
-from adapt.prompts import ClassPrompts
-from clip.model import CLIP, build_model
+from clip.model import CLIP
+from clip.model import build_model as build_clip
 from tests.test_heba import CLASSES, options
 from tests.test_train import command
-from trainers.heba import AdapterLearner
+from trainers.heba import HeBA
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch._dynamo.config, "recompile_limit"), reason="MODEL.COMPILE needs torch 2.7"
@@ -28,12 +28,9 @@ def model(tiny_clip_path: Path) -> CustomCLIP:
     torch.manual_seed(1)
     torch._dynamo.reset()
     counters.clear()
-    clip_model = build_model(torch.load(tiny_clip_path, weights_only=True)).float()
+    clip_model = build_clip(torch.load(tiny_clip_path, weights_only=True)).float()
     prompts = [[f"a photo of a {name}.", f"a photo of a {name}, far longer."] for name in CLASSES]
-    learner = AdapterLearner(options(SLOW_FAST_RATIO=0.5), clip_model)
-    model = CustomCLIP(clip_model, ClassPrompts.tokenize(prompts), learner)
-    freeze_backbone(model)
-    return model
+    return build_model(HeBA.method, options(SLOW_FAST_RATIO=0.5), CLASSES, clip_model, prompts=prompts)
 
 
 def step(model: CustomCLIP, seed: int) -> list[torch.Tensor]:
@@ -42,8 +39,8 @@ def step(model: CustomCLIP, seed: int) -> list[torch.Tensor]:
     model.adapter_learner.train()
     torch.manual_seed(seed)
     image, tokens = torch.randn(4, 3, 32, 32), model.prompts.draw(torch.tensor([2, 0, 3, 1]))
-    model.adapter_learner.draw_scales()
-    loss = F.cross_entropy(model(image, tokens), torch.arange(4))
+    with model.adapter_learner.drawn_scales():
+        loss = F.cross_entropy(model(image, tokens), torch.arange(4))
     loss.backward()
     return [loss.detach(), *(weight.grad for weight in model.adapter_learner.parameters())]
 

@@ -510,10 +510,8 @@ def test_templates_and_descriptions_of_own_pictures(tmp_path: Path, tiny_clip_pa
     cfg = config(tmp_path, "ImageFolder")
     cfg.DATASET.TEMPLATE = "an X-ray of a {}."
 
-    def prompts(kind: type) -> list[list[str]]:
-        trainer = kind.__new__(kind)
-        trainer.cfg, trainer.options = cfg, cfg.TRAINER[kind.__name__]
-        return trainer.class_prompts(["broken_arm"])
+    def prompts(trainer: type) -> list[list[str]]:
+        return trainer.method_of(cfg).prompts(["broken_arm"])
 
     assert prompts(HeBA) == prompts(ZeroshotCLIP) == [["an X-ray of a broken arm."]]
     described = tmp_path / "own.json"

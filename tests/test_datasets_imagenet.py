@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 import train
-from adapt.prompts import DATASETS, description_path
 from dassl.data import DataManager
 from dassl.data.datasets import build_dataset
 from datasets import storage
@@ -18,6 +17,7 @@ from datasets.image_index import class_files
 from datasets.raw_splits import visible_files
 from tests.conftest import ROOT
 from tests.test_datasets import config
+from trainers.class_texts import DATASETS, class_texts
 
 NAMES = "n01 great white shark\nn02 sunglasses\nn03 sunglasses\n"
 
@@ -211,7 +211,7 @@ def test_a_variant_without_classnames_says_that_it_needs_a_copy(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["ImageNetV2", *VARIANTS])
 def test_variants_use_imagenets_template_and_descriptions(tmp_path: Path, name: str) -> None:
     assert DATASETS[name] == DATASETS["ImageNet"]
-    assert description_path(config(tmp_path, name)) == tmp_path / "descriptions" / "imagenet.json"
+    assert class_texts(config(tmp_path, name)).descriptions == tmp_path / "descriptions" / "imagenet.json"
 
 
 def aircraft(root: Path) -> Path:

@@ -248,9 +248,10 @@ def test_every_data_set_loads_with_its_classes(stem: str, tmp_path: Path) -> Non
     assert [len(part) for part in (loaded.train_x, loaded.val, loaded.test)] == [
         len(data_set.classes) * count for count in (2, 1, 1)
     ]
-    from adapt.prompts import description_path, description_prompts
+    from adapt.prompts import description_prompts
+    from trainers.class_texts import class_texts
 
-    path = description_path(dataset_cfg(tmp_path, data_set.name))
+    path = class_texts(dataset_cfg(tmp_path, data_set.name)).descriptions
     assert len(description_prompts(loaded.classnames, path, "a photo of a")[0]) == 20
 
 

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +19,20 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import train
+from adapt.adapter_file import FILE_NAME, read_adapter, write_adapter
 from adapt.model import CustomCLIP
-from adapt.precision import get_precision
 from adapt.prompts import ClassPrompts
+from adapt.tensors import load_strictly
 from clip.model import CLIP, build_model
-from runner.export import FILE_NAME, load_adapter, read_adapter
+from dassl.utils import load_checkpoint
 from runner.folder import recorded_in_checkpoint
+from runner.trained import load_adapter, trained_config
 from tests.conftest import ROOT, run_main
-from tests.goldens import tiny_clip_weights
-from tests.test_heba import options
+from tests.goldens import build
 from tests.test_heba_goldens import close, fill
 from tests.test_train import command
 from trainers.clip_trainer import ClipTrainer
-from trainers.heba import AdapterLearner, HeBA
+from trainers.heba import HeBA
 
 
 def run(arguments: list[str]) -> None:
@@ -83,9 +85,9 @@ def test_the_exported_file_holds_the_deployed_weights_and_says_what_they_are(
 def test_the_exported_file_gives_the_runs_own_logits_without_data(
     trained: Path, toy_data: Path, toy_flags: list[str]
 ) -> None:
-    model, adapter = load_adapter(exported(trained))
-    assert adapter.cfg.TRAINER.HeBA.PREC == "fp32"
-    assert adapter.cfg.OPTIM.LR == 0.0075
+    model, cfg, _ = load_adapter(exported(trained))
+    assert cfg.TRAINER.HeBA.PREC == "fp32"
+    assert cfg.OPTIM.LR == 0.0075
     assert not model.training
     theirs = loaded_by_train(trained, toy_data, toy_flags)
     with torch.no_grad():
@@ -111,13 +113,12 @@ def test_the_last_epoch_is_exported_unless_the_best_is_asked_for(
     opts = [*toy_flags, "OPTIM.MAX_EPOCH", "1", "TEST.NO_TEST", "True", "TRAINER.HeBA.PREC", "bf16"]
     opts += ["DATASET.NUM_SHOTS", "1", "DATALOADER.TRAIN_X.BATCH_SIZE", "6"]  # one step
     run(command(toy_data, tmp_path, opts))
-    model, adapter = load_adapter(exported(tmp_path))
+    model, _, adapter = load_adapter(exported(tmp_path))
     last = torch.load(tmp_path / "adapter_learner" / "model.pth.tar-1", weights_only=True)["state_dict"]
     assert adapter.epoch == 1
     for name, tensor in model.adapter_learner.state_dict().items():
         assert torch.equal(tensor, last[name])
-    precision = get_precision(adapter.cfg.TRAINER.HeBA.PREC, "PREC")
-    with torch.no_grad(), precision.autocast(torch.device("cpu")):
+    with torch.no_grad(), model.method.precision.autocast(torch.device("cpu")):
         assert model(images()).shape == (4, 6)
 
 
@@ -202,18 +203,18 @@ def test_settings_that_only_another_dassl_has_do_not_matter(copy: Path) -> None:
         del settings["TRAIN"]["RESUME"]
         metadata["config"] = yaml.safe_dump(settings)
 
-    before = read_adapter(exported(copy)).cfg
+    before = trained_config(read_adapter(exported(copy)))
     rewrite(exported(copy), as_the_original)
-    assert read_adapter(exported(copy)).cfg == before
+    assert trained_config(read_adapter(exported(copy))) == before
 
 
 REWRITE = """
 import sys
+from dataclasses import replace
 from pathlib import Path
-from runner.export import read_adapter, write_adapter
+from adapt.adapter_file import read_adapter, write_adapter
 there, here = map(Path, sys.argv[1:])
-read = read_adapter(there)
-write_adapter(here, read.tensors, read.cfg, read.classnames, read.prompts, read.epoch)
+write_adapter(replace(read_adapter(there), path=here))
 """
 
 
@@ -244,8 +245,6 @@ def test_something_else_than_an_exported_file_is_refused(tmp_path: Path, content
 def test_a_failing_export_leaves_no_half_file(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from runner import export
-
     def fail(_: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -253,7 +252,7 @@ def test_a_failing_export_leaves_no_half_file(
     monkeypatch.setattr(os, "fsync", fail)
     path = tmp_path / FILE_NAME
     with pytest.raises(OSError, match=rf'cannot write ".*{FILE_NAME}": disk full\?'):
-        export.write_adapter(path, adapter.tensors, adapter.cfg, [], [], 1)
+        write_adapter(replace(adapter, path=path))
     assert not list(tmp_path.iterdir())
 
 
@@ -349,25 +348,22 @@ def test_a_checkpoint_whose_configuration_is_none_is_one_line(tmp_path: Path, te
 def test_a_published_checkpoint_gives_the_published_logits(tmp_path: Path) -> None:
     """Dassl's dictionary as the published code saves it, with its buffers, momentum and a NumPy number."""
     numbers = dict(np.load(ROOT / "tests" / "data" / "heba_tiny.npz"))
-    trainer = object.__new__(HeBA)
-    clip_model = build_model(tiny_clip_weights()).float()
-    learner = AdapterLearner(options(), clip_model)
+    tokens = torch.from_numpy(numbers["tk_prompts"])
+    model = build(HeBA, prompts=ClassPrompts(tokens.flatten(0, 1), torch.full((12,), 20)), ADAPTER_END=4)
+    learner = model.adapter_learner
     fill(learner)
     weights = {name: tensor.clone() for name, tensor in learner.state_dict().items()}
-    published = weights | {"tk_prompts": torch.from_numpy(numbers["tk_prompts"])}
+    published = weights | {"tk_prompts": tokens}
     momentum = {
         "state": {0: {"momentum_buffer": torch.zeros(1)}},
         "param_groups": [{"lr": 0.0, "params": [0]}],
     }
     state = {"state_dict": published, "epoch": 30, "optimizer": momentum, "scheduler": {"last_epoch": 30}}
-    (tmp_path / "adapter_learner").mkdir()
-    torch.save(state | {"val_result": np.float64(81.35)}, tmp_path / "adapter_learner" / "model.pth.tar-30")
+    path = tmp_path / "model.pth.tar-30"
+    torch.save(state | {"val_result": np.float64(81.35)}, path)
     for weight in learner.parameters():
         weight.data.zero_()
-    trainer._models = {"adapter_learner": learner}
-    trainer.load_model(str(tmp_path), epoch=30)
-    tokens = torch.from_numpy(numbers["tk_prompts"])
-    model = CustomCLIP(clip_model, ClassPrompts(tokens.flatten(0, 1), torch.full((12,), 20)), learner).eval()
+    load_strictly(learner, model.method.own_tensors(load_checkpoint(str(path))["state_dict"]), path)
     for case, scale in (("eval_base", 0.025), ("eval_novel", 0.010)):
         learner.set_scale(scale)
         with torch.no_grad():

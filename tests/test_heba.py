@@ -9,15 +9,18 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from adapt.attach import adapter_weights, freeze_backbone, is_adapter_weight
-from adapt.model import CustomCLIP, class_means
+from adapt.attach import SlowFastLearner
+from adapt.method import build_model
+from adapt.model import CustomCLIP, adapter_weights, class_means
 from adapt.precision import PRECISIONS
 from adapt.prompts import ClassPrompts
 from adapt.sampling import sample_classes
 from clip import clip
 from clip.layout import pack
-from clip.model import CLIP, build_model
-from trainers.heba import AdapterLearner, extend_cfg
+from clip.model import CLIP
+from clip.model import build_model as build_clip
+from trainers import heba_ablations
+from trainers.heba import HeBA, extend_cfg
 
 CLASSES = ["ant", "grand piano", "lotus", "scissors"]
 
@@ -25,18 +28,23 @@ CLASSES = ["ant", "grand piano", "lotus", "scissors"]
 def options(**values: object) -> CfgNode:
     cfg = CfgNode({"TRAINER": {}})
     extend_cfg(cfg)
-    cfg.TRAINER.HeBA.update(ADAPTER_END=-1, **values)
+    heba_ablations.extend_cfg(cfg)
+    cfg.TRAINER.HeBA.update({"PREC": "fp32", "ADAPTER_END": -1} | values)
     return cfg.TRAINER.HeBA
+
+
+def adapters(clip_model: CLIP, **values: object) -> SlowFastLearner:
+    """HeBA's adapters, attached to a CLIP."""
+    prompts = ClassPrompts.tokenize([["a"]])
+    return HeBA.method.from_options(options(**values)).adapters(clip_model, prompts)
 
 
 @pytest.fixture
 def model(tiny_clip_path: Path) -> CustomCLIP:
     torch.manual_seed(1)
-    clip_model = build_model(torch.load(tiny_clip_path, weights_only=True)).float()
+    clip_model = build_clip(torch.load(tiny_clip_path, weights_only=True)).float()
     prompts = [[f"a photo of a {name}.", f"a photo of a {name}, which is far longer."] for name in CLASSES]
-    model = CustomCLIP(clip_model, ClassPrompts.tokenize(prompts), AdapterLearner(options(), clip_model))
-    freeze_backbone(model)
-    return model
+    return build_model(HeBA.method, options(), CLASSES, clip_model, prompts=prompts)
 
 
 @pytest.fixture
@@ -47,7 +55,7 @@ def images() -> torch.Tensor:
 def test_scale_zero_is_clip_bit_for_bit(
     model: CustomCLIP, images: torch.Tensor, tiny_clip_path: Path
 ) -> None:
-    plain = build_model(torch.load(tiny_clip_path, weights_only=True)).float()
+    plain = build_clip(torch.load(tiny_clip_path, weights_only=True)).float()
     plain.requires_grad_(False)  # torch up to 2.11 convolves with frozen weights in another order
     tokens = clip.tokenize([f"a photo of a {name}." for name in CLASSES])
     with torch.no_grad():
@@ -59,23 +67,25 @@ def test_scale_zero_is_clip_bit_for_bit(
 
 def test_only_adapter_weights_get_gradients_and_change(model: CustomCLIP, images: torch.Tensor) -> None:
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    model.adapter_learner.train().draw_scales()
     optim = torch.optim.SGD(model.adapter_learner.parameters(), lr=0.1, weight_decay=5e-4)
-    logits = model(images, model.prompts.draw(torch.arange(4)))
+    with model.adapter_learner.train().drawn_scales():
+        logits = model(images, model.prompts.draw(torch.arange(4)))
     torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 3, 0])).backward()
     optim.step()
+    adapters = adapter_weights(model)
+    trained = set(adapters.values())
+    # The last visual MLP adapter has a zero gradient, so its zero bias is not even decayed.
+    dead = adapters["adapter_learner.visual_adapter.4.mlp_conv.norm.bias"]
     for name, weight in model.named_parameters():
-        assert is_adapter_weight(name) == (weight.grad is not None), name
-        # The last visual MLP adapter has a zero gradient, so its zero bias is not even decayed.
-        dead = name.endswith("visual_adapter.4.mlp_conv.norm.bias")
-        assert (is_adapter_weight(name) and not dead) != torch.equal(weight, before[name]), name
+        assert (weight in trained) == (weight.grad is not None), name
+        assert (weight in trained and weight is not dead) != torch.equal(weight, before[name]), name
 
 
 def test_last_visual_mlp_adapter_has_a_zero_gradient_as_published(
     model: CustomCLIP, images: torch.Tensor
 ) -> None:
-    model.adapter_learner.train().draw_scales()
-    model(images, model.prompts.draw(torch.arange(4))).sum().backward()
+    with model.adapter_learner.train().drawn_scales():
+        model(images, model.prompts.draw(torch.arange(4))).sum().backward()
     for weight in model.adapter_learner.visual_adapter["4"]["mlp_conv"].parameters():
         assert weight.grad is not None
         assert not weight.grad.any()
@@ -84,7 +94,7 @@ def test_last_visual_mlp_adapter_has_a_zero_gradient_as_published(
 def test_adapters_at_vit_b16_have_the_published_size() -> None:
     with torch.device("meta"):
         backbone = CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)
-        learner = AdapterLearner(options(), backbone)
+        learner = adapters(backbone)
         model = CustomCLIP(backbone, ClassPrompts(torch.zeros(1, 77), torch.ones(1)), learner)
 
     def count(encoder: str, place: str) -> int:
@@ -95,7 +105,7 @@ def test_adapters_at_vit_b16_have_the_published_size() -> None:
     assert count("text", "mlp_conv") == 25_214_976
     assert count("visual", "att_conv") == 3_578_112
     assert count("visual", "mlp_conv") == 56_779_776
-    trained = sum(weight.numel() for _, weight in adapter_weights(model))
+    trained = sum(weight.numel() for weight in adapter_weights(model).values())
     assert trained == 87_158_016
     assert sum(weight.numel() for weight in model.parameters()) - trained == 149_620_737
 
@@ -127,14 +137,13 @@ def test_fast_steps_come_with_one_minus_the_ratio_and_are_shared_within_a_block(
     torch.manual_seed(0)
     fast = []
     for _ in range(500):
-        learner.draw_scales()
-        for adapters in (learner.text_adapter, learner.visual_adapter):
-            for block in adapters.values():
-                assert block["att_conv"].scale == block["mlp_conv"].scale
-                fast.append(block["att_conv"].scale == 0.025 * 2.25)
-                assert fast[-1] or block["att_conv"].scale == 0.025
+        with learner.drawn_scales():
+            for blocks in (learner.text_adapter, learner.visual_adapter):
+                for block in blocks.values():
+                    assert block["att_conv"].scale == block["mlp_conv"].scale
+                    fast.append(block["att_conv"].scale == 0.025 * 2.25)
+                    assert fast[-1] or block["att_conv"].scale == 0.025
     assert abs(sum(fast) / len(fast) - 0.2) < 0.03  # 4,000 draws: standard error 0.006
-    learner.eval()
     assert {block[place].scale for block in learner.text_adapter.values() for place in block} == {0.025}
 
 
@@ -186,10 +195,10 @@ def test_half_precisions_agree_with_float32(
     model: CustomCLIP, images: torch.Tensor, tiny_clip_path: Path, name: str
 ) -> None:
     precision = PRECISIONS[name]
-    clip_model = precision.store(build_model(torch.load(tiny_clip_path, weights_only=True)))
-    half = CustomCLIP(clip_model, model.prompts, AdapterLearner(options(), clip_model)).eval()
+    clip_model = precision.store(build_clip(torch.load(tiny_clip_path, weights_only=True)))
+    half = build_model(HeBA.method, options(PREC=name), CLASSES, clip_model, prompts=model.prompts).eval()
     half.adapter_learner.load_state_dict(model.adapter_learner.state_dict())
-    assert all(weight.dtype == torch.float32 for _, weight in adapter_weights(half))
+    assert all(weight.dtype == torch.float32 for weight in adapter_weights(half).values())
     model.eval()
     with torch.no_grad():
         expected = model(images)
@@ -219,16 +228,14 @@ def test_one_negative_class_does_not_crash() -> None:
 
 
 def test_adapter_range_beyond_the_encoder_is_refused(tiny_clip_path: Path) -> None:
-    clip_model = build_model(torch.load(tiny_clip_path, weights_only=True))
-    settings = options()
-    settings.ADAPTER_END = 12
+    clip_model = build_clip(torch.load(tiny_clip_path, weights_only=True))
     with pytest.raises(ValueError, match="ADAPTER_END 12 .* text encoder's 4 blocks"):
-        AdapterLearner(settings, clip_model)
+        adapters(clip_model, ADAPTER_END=12)
 
 
 def test_a_checkpoint_of_the_published_code_loads_strictly(model: CustomCLIP, tmp_path: Path) -> None:
     """Dassl's dictionary, published names, and the published buffer tk_prompts among the weights."""
-    from trainers.clip_trainer import load_strictly
+    from adapt.tensors import load_strictly
 
     learner = model.adapter_learner
     published = {name: torch.randn_like(tensor) for name, tensor in learner.state_dict().items()}
@@ -254,7 +261,7 @@ def test_a_resnet_is_refused() -> None:
     with torch.device("meta"):
         backbone = CLIP(1024, 224, (3, 4, 6, 3), 64, None, 77, 49408, 512, 8, 12)
     with pytest.raises(ValueError, match="vision transformers"):
-        AdapterLearner(options(), backbone)
+        adapters(backbone)
 
 
 def test_class_features_do_not_depend_on_how_many_tokens_run_at_once(
@@ -275,14 +282,14 @@ def test_class_features_do_not_depend_on_how_many_tokens_run_at_once(
 
 def test_a_pass_counts_the_places_behind_its_texts() -> None:
     prompts = ClassPrompts.tokenize([["a photo of a cat"]] * 40)  # of 7 tokens
-    assert {len(chosen) for chosen in prompts.passes(70)} == {10}
-    assert {len(chosen) for chosen in replace(prompts, ahead=7).passes(70)} == {5}
-    assert {len(chosen) for chosen in replace(prompts, ahead=100).passes(770)} == {10}  # never over 77
+    assert {len(chosen) for chosen in prompts.batches(70)} == {10}
+    assert {len(chosen) for chosen in replace(prompts, lookahead=7).batches(70)} == {5}
+    assert {len(chosen) for chosen in replace(prompts, lookahead=100).batches(770)} == {10}  # never over 77
 
 
 def test_a_long_text_makes_no_pass_of_short_ones_larger_than_allowed() -> None:
     prompts = ClassPrompts.tokenize([["a cat"] * 30, ["a " * 70]])
-    passes = prompts.passes(100)
+    passes = prompts.batches(100)
     assert [len(chosen) for chosen in passes] == [25, 5, 1]
     assert all(pack(prompts.tokens[chosen]).visible.numel() <= 100 for chosen in passes)
 

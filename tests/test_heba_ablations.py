@@ -7,30 +7,30 @@ import pytest
 import torch
 
 import train
+from adapt.attach import SlowFastLearner
 from clip.model import build_model
 from runner.config import setup_cfg
-from tests.test_heba import options
-from trainers.heba import AdapterLearner, TextBottleneck, VisualBottleneck
-from trainers.heba_ablations import CHOICES, ConvVariant, TextVariant, adapter_kinds, varied
+from tests.test_heba import adapters, options
+from trainers.heba import Bottleneck, HeBA, HeterogeneousBottlenecks, TextBottleneck, VisualBottleneck
+from trainers.heba_ablations import CHOICES, Ablation, ConvVariant, TextVariant, Variant
 
 WIDTH, HIDDEN = 32, 8
+ALL_CHOICES = CHOICES | {"ADAPTER_PLACES": ("both", "attention", "mlp")}
 
 
-def changed(**values: object) -> object:
-    settings = options()
-    for key, value in values.items():
-        settings[key] = value
-    return settings
+def varied(kind: type[Variant], width: int = WIDTH, hidden: int = HIDDEN, **values: object) -> Variant:
+    """An adapter as the options have it, also where these ask for no variant."""
+    return Ablation(options(**values)).vary(kind(width, hidden, 3))
 
 
 def tokens() -> torch.Tensor:
     return torch.randn(2, 17, WIDTH, generator=torch.Generator().manual_seed(0), requires_grad=True)
 
 
-def twins(published: type, variant: type, settings: object) -> tuple:
+def twins(published: type, variant: type, **values: object) -> tuple:
     """A published adapter and a varied one with the same weights, at scale 0.1."""
-    one, other = published(WIDTH, HIDDEN, 3), varied(variant, settings, WIDTH, HIDDEN, 3)
-    other.load_state_dict(one.state_dict(), strict=settings.NORM != "none")
+    one, other = published(WIDTH, HIDDEN, 3), varied(variant, **values)
+    other.load_state_dict(one.state_dict(), strict=values.get("NORM") != "none")
     one.scale = other.scale = 0.1
     return one, other
 
@@ -39,12 +39,15 @@ PAIRS = [(TextBottleneck, TextVariant), (VisualBottleneck, ConvVariant)]
 
 
 def test_defaults_are_the_published_adapters() -> None:
-    assert adapter_kinds(options()) == (TextBottleneck, VisualBottleneck)
+    found = HeBA.method.from_options(options())
+    assert type(found) is HeterogeneousBottlenecks
+    kinds: list[type[Bottleneck]] = [type(found.text_adapter(WIDTH)), type(found.visual_adapter(WIDTH))]
+    assert kinds == [TextBottleneck, VisualBottleneck]
 
 
 @pytest.mark.parametrize(("published", "variant"), PAIRS)
 def test_variants_with_published_options_compute_the_same(published: type, variant: type) -> None:
-    one, other = twins(published, variant, options())
+    one, other = twins(published, variant)
     assert torch.equal(one.plain(tokens()), other(tokens()))
 
 
@@ -52,7 +55,7 @@ def test_variants_with_published_options_compute_the_same(published: type, varia
 def test_exact_gradient_is_the_published_one_times_the_scale_for_weights_alone(
     published: type, variant: type
 ) -> None:
-    one, other = twins(published, variant, changed(GRADIENT_RULE="exact"))
+    one, other = twins(published, variant, GRADIENT_RULE="exact")
     x, y = tokens(), tokens()
     weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     outputs = one(x), other(y)
@@ -69,14 +72,14 @@ def test_zero_initialisation_starts_from_clip_unless_the_norm_is_over_the_residu
     norm: str, identity: bool
 ) -> None:
     for _, variant in PAIRS:
-        adapter = varied(variant, changed(NORM=norm, INIT="zero"), WIDTH, HIDDEN, 3)
+        adapter = varied(variant, NORM=norm, INIT="zero")
         adapter.scale = 0.1
         assert torch.equal(adapter(tokens()), tokens()) == identity
 
 
 def test_norm_places_compute_what_they_say() -> None:
     for norm in ("residual", "update", "none"):
-        one, other = twins(TextBottleneck, TextVariant, changed(NORM=norm))
+        one, other = twins(TextBottleneck, TextVariant, NORM=norm)
         x = tokens()
         u = one.update(x)
         expected = {"residual": one.norm(x + u), "update": one.norm(u), "none": u}[norm]
@@ -85,16 +88,13 @@ def test_norm_places_compute_what_they_say() -> None:
 
 def test_default_initialisation_is_that_of_pytorch() -> None:
     torch.manual_seed(0)
-    settings = changed(INIT="default")
-    weight = varied(TextVariant, settings, 512, 128, 3).up.weight
+    weight = varied(TextVariant, 512, 128, INIT="default").up.weight
     assert weight.abs().max() <= 1 / 128**0.5  # uniform up to 1 / sqrt(inputs)
     assert abs(weight.std() * (3 * 128) ** 0.5 - 1) < 0.02
 
 
-def learner(tiny_clip_path: Path, **values: object) -> AdapterLearner:
-    return AdapterLearner(
-        changed(**values), build_model(torch.load(tiny_clip_path, weights_only=True)).float()
-    )
+def learner(tiny_clip_path: Path, **values: object) -> SlowFastLearner:
+    return adapters(build_model(torch.load(tiny_clip_path, weights_only=True)).float(), **values)
 
 
 def test_places_reduction_kernel_and_stream_shape_the_adapters(tiny_clip_path: Path) -> None:
@@ -119,13 +119,15 @@ def test_the_class_token_passes_a_dense_visual_stream_by(tiny_clip_path: Path) -
     assert not torch.equal(y[:, 1:], x[:, 1:])
 
 
-@pytest.mark.parametrize("key", CHOICES)
+@pytest.mark.parametrize("key", ALL_CHOICES)
 def test_an_unknown_choice_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match=f'TRAINER.HeBA.{key} is "other"; set it to one of'):
-        adapter_kinds(changed(**{key: "other"}))
+        HeBA.method.from_options(options(**{key: "other"}))
 
 
-@pytest.mark.parametrize(("key", "choice"), [(key, choice) for key in CHOICES for choice in CHOICES[key]])
+@pytest.mark.parametrize(
+    ("key", "choice"), [(key, choice) for key, choices in ALL_CHOICES.items() for choice in choices]
+)
 def test_every_choice_arrives_as_the_word_it_is(tmp_path: Path, key: str, choice: str) -> None:
     """By the command line and by YAML, both of which turn some words into truth values and numbers."""
     name = f"TRAINER.HeBA.{key}"
@@ -133,9 +135,9 @@ def test_every_choice_arrives_as_the_word_it_is(tmp_path: Path, key: str, choice
     file.write_text(f"MODEL: {{BACKBONE: {{NAME: ViT-B/16}}}}\nTRAINER: {{HeBA: {{{key}: {choice}}}}}\n")
     arguments = ["--trainer", "HeBA", "--config-file", str(file)]
     for opts in ([], [name, choice]):
-        options = setup_cfg(train.parse_args([*arguments, *opts])).TRAINER.HeBA
-        assert options[key] == choice
-        adapter_kinds(options)
+        found = setup_cfg(train.parse_args([*arguments, *opts])).TRAINER.HeBA
+        assert found[key] == choice
+        HeBA.method.from_options(found)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_every_choice_arrives_as_the_word_it_is(tmp_path: Path, key: str, choice
 )
 def test_impossible_sizes_are_refused(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"TRAINER.HeBA.{key} is {value}"):
-        adapter_kinds(changed(**{key: value}))
+        HeBA.method.from_options(options(**{key: value}))
 
 
 def test_a_reduction_that_leaves_nothing_is_refused(tiny_clip_path: Path) -> None:

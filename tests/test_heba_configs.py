@@ -12,7 +12,7 @@ from dassl.config import get_cfg_default
 from runner.config import extend_cfg, setup_cfg
 from runner.record import settings
 from tests.conftest import ROOT
-from trainers.heba import AdapterLearner
+from trainers.heba import HeBA
 
 # What VLM-HeBA's configs/trainers/HeBA at 60ecf23 set; "both" stands in both files.
 PUBLISHED = {
@@ -94,11 +94,14 @@ def test_a_published_file_loads_unchanged_and_says_what_ours_says(tmp_path: Path
 def test_the_published_x2d_file_scales_the_adapters(tmp_path: Path) -> None:
     import torch
 
+    from adapt.prompts import ClassPrompts
     from clip.model import CLIP
 
     with torch.device("meta"):
         backbone = CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)
-        learner = AdapterLearner(loaded(published_file(tmp_path, "x2d")).TRAINER.HeBA, backbone)
+        prompts = ClassPrompts(torch.zeros(1, 77), torch.ones(1))
+        method = HeBA.method_of(loaded(published_file(tmp_path, "x2d")))
+        learner = method.adapters(backbone, prompts)
     assert learner.base_scale == 0.05
     assert learner.fast_scale == 0.5
     assert list(learner.visual_adapter) == list(learner.text_adapter) == ["9", "10", "11", "12"]
@@ -159,7 +162,7 @@ def test_every_key_that_can_be_set_is_read() -> None:
     read = set().union(*map(names_read, [*files, ROOT / "train.py"]))
     unread = {key for key in settings(cfg) if key.split(".")[-1] not in read}
     assert unread == READ_BY_NOBODY
-    names = ("trainers/heba.py", "trainers/heba_ablations.py", "adapt/slow_fast.py", "adapt/prompts.py")
+    names = ("trainers/heba.py", "trainers/heba_ablations.py", "adapt/attach.py", "adapt/prompts.py")
     heba = set().union(*(names_read(ROOT / name) for name in names))
     assert set(cfg.TRAINER.HeBA) - heba == {"PREC"}  # which all methods here have
     assert "PREC" in names_read(ROOT / "trainers" / "clip_trainer.py")

@@ -3,12 +3,10 @@
 import pytest
 import torch
 
-from adapt.attach import freeze_backbone
-from adapt.model import CustomCLIP
-from adapt.prompts import ClassPrompts
-from clip.model import build_model
+from adapt.method import build_model
+from clip.model import build_model as build_clip
 from tests.test_heba import CLASSES, options
-from trainers.heba import AdapterLearner, Bottleneck, TextBottleneck, VisualBottleneck
+from trainers.heba import Bottleneck, HeBA, TextBottleneck, VisualBottleneck
 
 KINDS = [TextBottleneck, VisualBottleneck]
 WIDTH, HIDDEN = 32, 8
@@ -39,6 +37,9 @@ def test_output_and_gradients_equal_the_plain_adapter(kind: type[Bottleneck]) ->
     torch.testing.assert_close(plain, fused)
     with torch.no_grad():
         torch.testing.assert_close(made(x), plain[0])
+    made.fused = False
+    assert all(map(torch.equal, (found := run(made, made, x))[1], plain[1]))
+    assert torch.equal(found[0], plain[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -71,15 +72,14 @@ def test_an_input_without_gradient_gets_none() -> None:
 
 
 def test_unreached_weights_of_the_last_image_block_get_zero_and_still_decay(tiny_clip_path: str) -> None:
-    clip_model = build_model(torch.load(tiny_clip_path, weights_only=True)).float()
-    learner = AdapterLearner(options(), clip_model)
-    model = CustomCLIP(clip_model, ClassPrompts.tokenize([[name] for name in CLASSES]), learner)
-    freeze_backbone(model)
+    clip_model = build_clip(torch.load(tiny_clip_path, weights_only=True)).float()
+    model = build_model(HeBA.method, options(), CLASSES, clip_model, prompts=[[name] for name in CLASSES])
+    learner = model.adapter_learner
     optim = torch.optim.SGD(learner.parameters(), lr=0.1, weight_decay=0.5)
     dead = learner.visual_adapter[max(learner.visual_adapter, key=int)]["mlp_conv"].up.weight
     before = dead.detach().clone()
-    learner.train().draw_scales()
-    model(torch.randn(2, 3, 32, 32), model.prompts.draw(torch.arange(4))).sum().backward()
+    with learner.train().drawn_scales():
+        model(torch.randn(2, 3, 32, 32), model.prompts.draw(torch.arange(4))).sum().backward()
     assert not dead.grad.any()
     optim.step()
     torch.testing.assert_close(dead.detach(), before * (1 - 0.1 * 0.5))

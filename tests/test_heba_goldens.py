@@ -7,22 +7,20 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from yacs.config import CfgNode
 
-from adapt.attach import freeze_backbone
+from adapt.attach import SlowFastLearner
 from adapt.model import CustomCLIP
 from adapt.prompts import ClassPrompts
 from clip.layout import pack
-from clip.model import build_model
 from tests.data.shrink_goldens import SAMPLES, summary
-from tests.goldens import formula, tiny_clip_weights
-from trainers.heba import AdapterLearner, extend_cfg
+from tests.goldens import build, formula
+from trainers.heba import HeBA
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 GRADIENT = 1e-5  # relative L2 distance of a tensor
 
 
-def fill(learner: AdapterLearner) -> None:
+def fill(learner: SlowFastLearner) -> None:
     """Gives every adapter tensor the goldens' numbers."""
     shapes = {
         "down.weight": (0.06, 0.0),
@@ -53,15 +51,9 @@ def goldens(folder: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def model(goldens: dict[str, np.ndarray]) -> CustomCLIP:
-    cfg = CfgNode({"TRAINER": {}})
-    extend_cfg(cfg)
-    cfg.TRAINER.HeBA.ADAPTER_END = 4
-    clip_model = build_model(tiny_clip_weights()).float()
-    learner = AdapterLearner(cfg.TRAINER.HeBA, clip_model)
-    fill(learner)
     tokens = torch.from_numpy(goldens["tk_prompts"])
-    model = CustomCLIP(clip_model, ClassPrompts(tokens.flatten(0, 1), torch.full((12,), 20)), learner)
-    freeze_backbone(model)
+    model = build(HeBA, prompts=ClassPrompts(tokens.flatten(0, 1), torch.full((12,), 20)), ADAPTER_END=4)
+    fill(model.adapter_learner)
     return model
 
 
@@ -145,12 +137,12 @@ def test_training_step_gives_published_logits_loss_and_every_gradient(
     model.zero_grad(set_to_none=True)
     learner = model.adapter_learner.train()
     learner.slow_fast_ratio = 0.0 if case == "train_fast" else 1.0
-    learner.draw_scales()
-    for encoder in ("text", "visual"):
-        scales = [block["att_conv"].scale for block in getattr(learner, f"{encoder}_adapter").values()]
-        np.testing.assert_allclose(scales, goldens[f"{case}/scales_{encoder}"], rtol=1e-7)
     images = torch.from_numpy(goldens["images"])[: len(goldens[f"{case}/label_in"])]
-    logits = model(images, lay_out(torch.from_numpy(goldens[f"{case}/tokens"])))
+    with learner.drawn_scales():
+        for encoder in ("text", "visual"):
+            scales = [block["att_conv"].scale for block in getattr(learner, f"{encoder}_adapter").values()]
+            np.testing.assert_allclose(scales, goldens[f"{case}/scales_{encoder}"], rtol=1e-7)
+        logits = model(images, lay_out(torch.from_numpy(goldens[f"{case}/tokens"])))
     loss = F.cross_entropy(logits, torch.from_numpy(goldens[f"{case}/label_out"]), label_smoothing=0.1)
     loss.backward()
     close(logits, goldens[f"{case}/logits"])

@@ -16,13 +16,14 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 import train
-from adapt.prompts import dataset_template, template_prompts
+from adapt.prompts import template_prompts
 from clip import clip
 from clip.model import CLIP, build_model
 from dassl.config import get_cfg_default
 from runner import config
 from tests.conftest import ROOT, copy_repository
 from tests.test_clip_weights import save_torchscript
+from trainers.class_texts import class_texts
 
 # CoOp's vit_b16_ep50.yaml and rn50_ep50.yaml but for sizes and numbers of epochs and images.
 COMMON = """
@@ -306,7 +307,7 @@ def test_zero_shot_clips_published_numbers_come_out(assets: Path, golden_clip: C
     for dataset in (name for name in datasets if not name.startswith("zs2_")):
         cfg = family_cfg()
         cfg.DATASET.NAME = dataset
-        prompts = template_prompts(facts["classes"], [dataset_template(cfg)])
+        prompts = template_prompts(facts["classes"], [class_texts(cfg).template])
         tokens = clip.tokenize([prompt for (prompt,) in prompts])
         np.testing.assert_array_equal(tokens, numbers[f"{dataset}/tokens"])
         texts = F.normalize(golden_clip.encode_text(tokens), dim=-1)

@@ -11,9 +11,10 @@ import torch
 
 import command_line
 import train
-from runner.export import FILE_NAME, read_adapter
+from adapt.adapter_file import FILE_NAME, read_adapter
+from adapt.prompts import prompts_digest
+from fileio import file_digest
 from runner.jobs import Run
-from runner.provenance import file_digest, prompts_digest
 from runner.state import run_is_finished
 from tests.conftest import ROOT
 from trainers.heba import HeBA

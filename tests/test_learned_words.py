@@ -7,22 +7,23 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from adapt.attach import adapter_weights
-from adapt.learned_words import Context, PromptTrainer, for_each_image
+from adapt.learned_words import Context, for_each_image
+from adapt.method import warn_of_unlearned_words
+from adapt.model import adapter_weights
 from adapt.precision import PRECISIONS
+from adapt.prompts import ClassTexts
 from clip import clip
 from clip.layout import pack
 from clip.model import CLIP
-from tests.goldens import CLASSES, LABELS, goldens, options
-from tests.test_prompt_learner_goldens import build
-from trainers.clip_trainer import warn_of_unlearned_words
+from tests.goldens import CLASSES, LABELS, build, full_size, goldens, method
+from trainers.clip_trainer import ClipTrainer
 from trainers.cocoop import CoCoOp
 from trainers.coop import CoOp
 from trainers.maple import MaPLe
 
 WORDS = {"CTX_INIT": "a photo of a"}
 METHODS = [(CoOp, WORDS), (CoCoOp, WORDS), (MaPLe, {"PROMPT_DEPTH": 3})]
-ALL = pytest.mark.parametrize(("method", "values"), METHODS, ids=[method.__name__ for method, _ in METHODS])
+ALL = pytest.mark.parametrize(("trainer", "values"), METHODS, ids=[method.__name__ for method, _ in METHODS])
 
 
 @pytest.fixture
@@ -30,11 +31,8 @@ def images() -> torch.Tensor:
     return torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def context(method: type[PromptTrainer], **values: object) -> Context:
-    trainer = method.__new__(method)
-    trainer.cfg = options(method, **values)
-    trainer.check_cfg(trainer.cfg)
-    return trainer.context
+def context(trainer: type[ClipTrainer], **values: object) -> Context:
+    return method(trainer, **values).context
 
 
 def spell(row: torch.Tensor) -> str:
@@ -94,7 +92,7 @@ def test_initial_words_go_before_their_number_and_the_log_says_so(caplog: pytest
     ],
 )
 def test_values_that_do_not_fit_are_refused(
-    method: type[PromptTrainer], values: dict[str, object], message: str
+    trainer: type[ClipTrainer], values: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         context(method, **values)
@@ -155,27 +153,21 @@ def test_maples_maps_start_alike_and_its_deep_prompts_at_random() -> None:
     ],
 )
 def test_numbers_of_weights_at_vit_b16_are_the_published(
-    method: type[PromptTrainer], values: dict[str, object], expected: int
+    trainer: type[ClipTrainer], values: dict[str, object], expected: int
 ) -> None:
-    trainer = method.__new__(method)
-    trainer.cfg = options(method, **values)
-    trainer.check_cfg(trainer.cfg)
-    trainer.texts = trainer.class_prompts(CLASSES)
-    with torch.device("meta"):
-        learner = trainer.build_adapters(CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12))
-    assert sum(weight.numel() for weight in learner.parameters()) == expected
+    assert full_size(trainer, **values) == expected
 
 
 # The model
 @ALL
 @pytest.mark.parametrize("precision", ["bf16", "amp", "fp16"])
 def test_every_precision_agrees_with_float32(
-    method: type[PromptTrainer], values: dict, precision: str, images: torch.Tensor
+    trainer: type[ClipTrainer], values: dict, precision: str, images: torch.Tensor
 ) -> None:
     device = torch.device("cpu")
     steps = []
     for name in ("fp32", precision):
-        model = build(method, PREC=name, **values)
+        model = build(trainer, PREC=name, **values)
         with PRECISIONS[name].autocast(device):
             logits = model(images, model.prompts.draw(torch.arange(12)))
             F.cross_entropy(logits, LABELS).backward()
@@ -187,38 +179,34 @@ def test_every_precision_agrees_with_float32(
 
 
 @ALL
-def test_a_copy_learns_by_itself(method: type[PromptTrainer], values: dict, images: torch.Tensor) -> None:
-    model = build(method, **values)
+def test_a_copy_learns_by_itself(trainer: type[ClipTrainer], values: dict, images: torch.Tensor) -> None:
+    model = build(trainer, **values)
     other = copy.deepcopy(model)
     with torch.no_grad():
         before = model(images)
         assert torch.equal(other(images), before)
-        for _, weight in adapter_weights(other):
+        for weight in adapter_weights(other).values():
             weight.add_(torch.randn_like(weight))
         assert not torch.allclose(other(images), before)
         assert torch.equal(model(images), before)
 
 
-@pytest.mark.parametrize("method", [CoOp, CoCoOp])
-def test_a_resnets_prompts_are_learned_too(method: type[PromptTrainer]) -> None:
+@pytest.mark.parametrize("trainer", [CoOp, CoCoOp])
+def test_a_resnets_prompts_are_learned_too(trainer: type[ClipTrainer]) -> None:
     torch.manual_seed(2)  # with which not all hidden units of CoCoOp's network are off
     resnet = CLIP(64, 64, (1, 1, 1, 1), 8, None, 77, 49408, 64, 1, 2).eval()
-    trainer = method.__new__(method)
-    trainer.cfg = options(method, **WORDS)
-    trainer.check_cfg(trainer.cfg)
-    model = trainer.attach(resnet, trainer.tokenize(trainer.class_prompts(CLASSES)))
+    model = build(trainer, CLASSES, resnet, **WORDS)
     logits = model(torch.randn(2, 3, 64, 64), model.prompts.draw(torch.arange(12)))
     F.cross_entropy(logits, LABELS[:2]).backward()
     assert logits.shape == (2, 12)
-    assert all(weight.grad.any() for _, weight in adapter_weights(model))
+    assert all(weight.grad.any() for weight in adapter_weights(model).values())
 
 
 def test_maple_refuses_a_resnet() -> None:
-    trainer = MaPLe.__new__(MaPLe)
-    trainer.cfg = options(MaPLe)
-    trainer.check_cfg(trainer.cfg)
-    with torch.device("meta"), pytest.raises(ValueError, match="MAPLE adapts vision transformers"):
-        trainer.build_adapters(CLIP(64, 64, (1, 1, 1, 1), 8, None, 77, 49408, 64, 1, 2))
+    with torch.device("meta"):
+        resnet = CLIP(64, 64, (1, 1, 1, 1), 8, None, 77, 49408, 64, 1, 2)
+    with pytest.raises(ValueError, match="MAPLE adapts vision transformers"):
+        build(MaPLe, CLASSES, resnet)
 
 
 def test_cocoops_images_do_not_see_each_other(images: torch.Tensor) -> None:
@@ -260,9 +248,7 @@ def test_learned_words_are_not_said_to_be_unknown(
 ) -> None:
     """Of the demo's CLIP only the words that stay are asked about."""
     asked = []
-    monkeypatch.setattr(
-        "trainers.clip_trainer.unlearned_words", lambda model, tokens: asked.extend(tokens.tolist())
-    )
+    monkeypatch.setattr("adapt.method.unlearned_words", lambda model, tokens: asked.extend(tokens.tolist()))
     where = context(CoOp, **WORDS)
     warn_of_unlearned_words(None, where.tokenize(where.texts(["ant"])))
     start, ant, stop, end = clip.tokenize("ant.")[0, :4].tolist()
@@ -270,19 +256,12 @@ def test_learned_words_are_not_said_to_be_unknown(
 
 
 def test_a_template_is_not_used_and_said_so(caplog: pytest.LogCaptureFixture) -> None:
-    trainer = CoOp.__new__(CoOp)
-    cfg = options(CoOp)
-    cfg.DATASET.TEMPLATE = "an aerial photo of {}."
-    trainer.check_cfg(cfg)
+    method(CoOp, ClassTexts("an aerial photo of {}.", is_own=True)).prompts(CLASSES)
     assert 'DATASET.TEMPLATE "an aerial photo of {}." is not used: CoOp learns its words' in caplog.text
-    cfg.DATASET.TEMPLATE = "no braces"
     with pytest.raises(ValueError, match="no braces"):
-        trainer.check_cfg(cfg)
+        method(CoOp, ClassTexts("no braces", is_own=True))
 
 
 def test_too_many_learned_words_are_told_by_their_key() -> None:
-    trainer = CoOp.__new__(CoOp)
-    trainer.cfg = options(CoOp, N_CTX=80)
-    trainer.check_cfg(trainer.cfg)
     with pytest.raises(ValueError, match="the 80 learned words .TRAINER.COOP.N_CTX or CTX_INIT"):
-        trainer.tokenize(trainer.class_prompts(CLASSES))
+        build(CoOp, N_CTX=80)

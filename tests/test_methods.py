@@ -4,11 +4,11 @@ A new method is tested here as soon as its file and its configuration are there.
 if the configuration does not fit a CLIP of 4 blocks.
 """
 
-import ast
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,18 +16,17 @@ from torch import nn
 from yacs.config import CfgNode
 
 import train
-from adapt.attach import adapter_weights, freeze_backbone, is_adapter_weight
-from adapt.model import CustomCLIP, load_clip
-from adapt.prompts import ClassPrompts, template_prompts
-from clip.layout import pack
+from adapt.method import build_model
+from adapt.model import CustomCLIP, adapter_weights, freeze_backbone, load_clip
+from adapt.prompts import ClassPrompts, ClassTexts, template_prompts
 from clip.model import CLIP
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import set_random_seed
 from predict import Predictor
 from runner.config import extend_cfg, import_all, setup_cfg
-from runner.export import load_adapter
-from tests.conftest import ROOT
+from runner.trained import load_adapter
+from tests.conftest import ROOT, TOY_CLASSES
 from trainers.clip_trainer import ClipTrainer
 
 import_all("trainers")
@@ -150,8 +149,9 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def plain_clip(trainer: ClipTrainer) -> CustomCLIP:
     """CLIP without the method, with the same prompts; learned words are the words that they start from."""
-    clip_model = trainer.precision.store(load_clip(trainer.cfg))
-    prompts = replace(ClassPrompts.tokenize(trainer.texts), arrange=trainer.model.prompts.arrange)
+    backbone = trainer.cfg.MODEL.BACKBONE
+    clip_model = trainer.precision.store(load_clip(backbone.NAME, backbone.QUICK_GELU))
+    prompts = replace(ClassPrompts.tokenize(trainer.texts), lookahead=trainer.model.prompts.lookahead)
     plain = CustomCLIP(clip_model, prompts).eval()
     freeze_backbone(plain)  # torch 2.4 convolves with frozen weights in another order
     return plain
@@ -165,6 +165,31 @@ def test_no_trainer_escapes_the_matrix() -> None:
         and issubclass(TRAINER_REGISTRY.get(name), ClipTrainer)
     }
     assert ours - UNTRAINED == set(METHODS)
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise AssertionError("a model needs neither trainer nor data nor optimiser")
+
+
+def test_a_model_is_built_and_runs_without_a_trainer(
+    house: House, tiny_clip_path: Path, toy_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Options are any object with the attributes; neither yacs nor Dassl takes part."""
+    options = SimpleNamespace(**setup_options(house.method) | {"PREC": "fp32"} | FLAGS.get(house.method, {}))
+    trainer = TRAINER_REGISTRY.get(house.method)
+    for name in ("dassl.engine.TrainerX.__init__", "dassl.data.DataManager.__init__"):
+        monkeypatch.setattr(name, refuse)
+    monkeypatch.setattr("trainers.clip_trainer.build_optimizer", refuse)
+    monkeypatch.setattr("yacs.config.CfgNode.__init__", refuse)
+    texts = ClassTexts(descriptions=toy_data / "descriptions" / "caltech101.json")
+    backbone = load_clip(tiny_clip_path, quick_gelu=True)
+    model = build_model(trainer.method, options, TOY_CLASSES, backbone, texts=texts).eval()
+    assert model(images()).shape == (4, len(TOY_CLASSES))
+    model.method.before_training(model)
+    batch = model.method.batch(model, images(), torch.tensor([3, 0, 3, 5]), torch.device("cpu"))
+    loss, _ = model.method.loss(model, batch)
+    loss.backward()
+    assert all(weight.grad is not None for weight in adapter_weights(model).values())
 
 
 def test_switched_off_a_method_is_clip(house: House, tmp_path: Path) -> None:
@@ -191,17 +216,18 @@ def test_switched_off_a_method_is_clip(house: House, tmp_path: Path) -> None:
 def test_only_the_methods_weights_learn_and_all_of_them_do(house: House, trained: Training) -> None:
     model = trained.trainer.model
     dead = tuple(f"adapter_learner.{prefix}" for prefix in DEAD.get(house.method, ()))
+    own = {weight: name for name, weight in adapter_weights(model).items()}
     for name, weight in model.named_parameters():
-        assert weight.requires_grad == is_adapter_weight(name) == (name in trained.reached), name
-        if not is_adapter_weight(name):
+        assert weight.requires_grad == (weight in own) == (name in trained.reached), name
+        if weight not in own:
             assert weight.grad is None, name
             assert torch.equal(weight, trained.initial[name]), name
         else:
             assert weight.dtype == torch.float32, name
-            assert trained.reached[name] == (not name.startswith(dead or "none")), name
+            assert trained.reached[name] == (not own[weight].startswith(dead or "none")), name
             if trained.reached[name]:
                 assert not torch.equal(weight, trained.initial[name]), name
-    assert trained.trainer.num_trainable == sum(weight.numel() for _, weight in adapter_weights(model)) > 0
+    assert trained.trainer.num_trainable == sum(weight.numel() for weight in own) > 0
 
 
 def test_training_changes_the_logits(house: House, trained: Training, tmp_path: Path) -> None:
@@ -226,8 +252,8 @@ def test_other_classes_can_be_named_and_change_nothing_for_the_old_ones(
 
 
 def test_the_exported_file_gives_the_same_logits(trained: Training) -> None:
-    path = trained.folder / trained.trainer.adapters_name / "adapter.safetensors"
-    model, adapter = load_adapter(path)
+    path = trained.folder / trained.trainer.method.folder / "adapter.safetensors"
+    model, _, adapter = load_adapter(path)
     assert adapter.epoch == EPOCHS
     assert torch.equal(logits(trained.trainer, model), logits(trained.trainer))
 
@@ -267,10 +293,10 @@ def test_same_seed_same_run_and_another_seed_another(house: House, trained: Trai
 def test_texts_without_padding_are_full_texts_or_refused(house: House, trained: Training) -> None:
     model = trained.trainer.model.eval()
     prompts = model.prompts
-    laid_out = prompts.arrange(prompts.tokens)
+    laid_out = prompts.layout(prompts.tokens)
     if isinstance(laid_out, torch.Tensor):  # places behind the texts are known to whoever counts them
-        assert laid_out.shape[1] == int(prompts.tokens.argmax(-1).max()) + 1 + prompts.ahead
-    full = replace(prompts, arrange=nn.Identity())
+        assert laid_out.shape[1] == int(prompts.tokens.argmax(-1).max()) + 1 + prompts.lookahead
+    full = replace(prompts, lookahead=77)
     everyone = torch.arange(3)
     try:
         with torch.no_grad():
@@ -278,7 +304,7 @@ def test_texts_without_padding_are_full_texts_or_refused(house: House, trained: 
             model.prompts = full
             torch.testing.assert_close(own, (model(images()), drawn(model, everyone)), rtol=1e-5, atol=1e-4)
             expected = model.text_features()
-            model.prompts = replace(prompts, arrange=pack)
+            model.prompts = replace(prompts, lookahead=None)
             try:
                 packed = model.text_features()
             except ValueError as refusal:
@@ -355,12 +381,10 @@ def test_each_protocol_has_a_configuration_and_the_demos_are_alike(method: str) 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_documented_number_of_weights_is_that_at_vit_b16(method: str) -> None:
-    cls = TRAINER_REGISTRY.get(method)
-    trainer = cls.__new__(cls)  # no data, no weights
-    trainer.cfg = configuration(method, CONFIGS / method / "base2new.yaml")
-    trainer.check_cfg(trainer.cfg)
-    with torch.device("meta"):
-        learner = trainer.build_adapters(CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12))
+    cfg = configuration(method, CONFIGS / method / "base2new.yaml")
+    found, prompts = TRAINER_REGISTRY.get(method).method_of(cfg), ClassPrompts.tokenize([["a"]])
+    with torch.device("meta"):  # no weights
+        learner = found.adapters(CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12), prompts)
     assert sum(weight.numel() for weight in learner.parameters()) == documented()[method]
 
 
@@ -379,25 +403,7 @@ def test_a_resnet_is_refused_before_it_is_downloaded_where_a_vit_is_adapted(
     cfg.defrost()
     cfg.MODEL.BACKBONE.NAME = "RN50"
     with pytest.raises(ValueError, match="image encoder is a ResNet, but the method of TRAINER"):
-        cls.without_data(cfg)
-
-
-def lines_of_code(path: Path) -> int:
-    """Lines that are neither blank nor comments nor part of a docstring."""
-    source = path.read_text("utf-8")
-    inside: set[int] = set()
-    for item in ast.walk(ast.parse(source)):
-        if isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant):  # a docstring
-            inside |= set(range(item.lineno, item.end_lineno + 1))
-    lines = enumerate(map(str.strip, source.splitlines()), 1)
-    return sum(bool(line) and not line.startswith("#") and number not in inside for number, line in lines)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_method_is_one_file_of_few_lines_of_code(method: str) -> None:
-    path = ROOT / (TRAINER_REGISTRY.get(method).__module__.replace(".", "/") + ".py")
-    # HeBA also has the keys of its ablations, and evaluates novel classes at two scales.
-    assert lines_of_code(path) < 150
+        cls.method_of(cfg)
 
 
 def test_classes_named_to_predict_are_prompted_as_in_training(

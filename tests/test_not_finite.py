@@ -8,8 +8,8 @@ import yaml
 from yacs.config import CfgNode
 
 import train
+from adapt.adapter_file import FILE_NAME
 from dassl.evaluation.evaluator import Classification
-from runner.export import FILE_NAME
 from tests.conftest import ROOT
 from trainers.clip_trainer import ClipTrainer
 

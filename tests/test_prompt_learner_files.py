@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import train
-from adapt.attach import adapter_weights
-from adapt.learned_words import Context, PromptTrainer
+from adapt.learned_words import Context
+from adapt.model import adapter_weights
 from adapt.prompts import ClassPrompts
 from clip import clip
 from dassl.config import get_cfg_default
@@ -78,31 +78,30 @@ def test_published_configurations_load_and_ours_say_the_same(name: str, tmp_path
     batch, lr, epochs, freq, own, vectors = PUBLISHED[name]
     published = tmp_path / "published.yaml"
     published.write_text(INPUT.format(batch=batch, lr=lr, epochs=epochs, freq=freq, options=own))
-    trainer = name.split("/")[0]
+    trainer = {"CoOp": CoOp, "CoCoOp": CoCoOp, "MaPLe": MaPLe}[name.split("/")[0]]
     theirs, ours = (
-        config.setup_cfg(train.parse_args(["--trainer", trainer, "--config-file", str(file)]))
+        config.setup_cfg(train.parse_args(["--trainer", trainer.__name__, "--config-file", str(file)]))
         for file in (published, ROOT / "configs" / "trainers" / f"{name}.yaml")
     )
-    method = {"CoOp": CoOp, "CoCoOp": CoCoOp, "MaPLe": MaPLe}[trainer]
     for cfg in (theirs, ours):
         cfg.defrost()
-        cfg.TRAINER[method.options_name].PREC = "fp16"  # ours leave it open: test_precision.py
+        cfg.TRAINER[trainer.options_name].PREC = "fp16"  # ours leave it open: test_precision.py
         cfg.OPTIM.WARMUP_CONS_LR = float(cfg.OPTIM.WARMUP_CONS_LR)  # YAML 1.1 takes "1e-5" for a word
     assert theirs == ours
-    own = theirs.TRAINER[method.options_name]
-    assert Context.read(own, "", method.all_words).number == vectors
+    own = theirs.TRAINER[trainer.options_name]
+    assert Context.read(own, "", trainer.method.learn_all_init_words).number == vectors
 
 
 @ALL
 def test_a_published_file_in_the_place_of_ours_finds_the_same_options(
-    method: type[PromptTrainer], values: dict, monkeypatch: pytest.MonkeyPatch
+    trainer: type[ClipTrainer], values: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = options(method).TRAINER[method.options_name]
+    ours = options(trainer).TRAINER[trainer.options_name]
     monkeypatch.setattr(config, "import_all", lambda package: [])
     cfg = get_cfg_default()
     config.extend_cfg(cfg)
     ours.PREC = "auto"  # the default, which `options` changes
-    assert cfg.TRAINER[method.options_name] == ours
+    assert cfg.TRAINER[trainer.options_name] == ours
 
 
 # Checkpoints
@@ -117,7 +116,7 @@ def published_checkpoint(trainer: ClipTrainer, folder: Path) -> None:
     if isinstance(trainer, MaPLe):
         tensors = {f"prompt_learner.{name}": value for name, value in tensors.items()}
         tensors |= {"logit_scale": torch.zeros(()), "image_encoder.proj": torch.zeros(4, 4)}
-    path = folder / trainer.adapters_name / "model.pth.tar-5"
+    path = folder / trainer.method.folder / "model.pth.tar-5"
     path.parent.mkdir()
     torch.save(
         {"state_dict": tensors, "epoch": 5, "optimizer": None, "scheduler": None, "val_result": None}, path
@@ -126,12 +125,12 @@ def published_checkpoint(trainer: ClipTrainer, folder: Path) -> None:
 
 @ALL
 def test_published_checkpoints_load(
-    method: type[PromptTrainer], values: dict, tmp_path: Path, toy_data: Path, tiny_clip_path: Path
+    trainer: type[ClipTrainer], values: dict, tmp_path: Path, toy_data: Path, tiny_clip_path: Path
 ) -> None:
-    trainer = House(method.__name__, toy_data, tiny_clip_path).trainer(tmp_path / "run", **values)
-    published_checkpoint(trainer, tmp_path)
-    trainer.load_model(str(tmp_path), epoch=5)
-    for name, weight in adapter_weights(trainer.model):
+    run = House(trainer.__name__, toy_data, tiny_clip_path).trainer(tmp_path / "run", **values)
+    published_checkpoint(run, tmp_path)
+    run.load_model(str(tmp_path), epoch=5)
+    for name, weight in adapter_weights(run.model).items():
         assert weight.dtype == torch.float32
         assert (weight == 0.25).all(), name
 
@@ -155,14 +154,14 @@ def test_words_of_single_classes_are_refused_for_others(
 
 @ALL
 def test_pictures_are_classified_with_learned_words_and_other_classes(
-    method: type[PromptTrainer],
+    trainer: type[ClipTrainer],
     values: dict,
     images: torch.Tensor,
     tmp_path: Path,
     toy_data: Path,
     tiny_clip_path: Path,
 ) -> None:
-    house = House(method.__name__, toy_data, tiny_clip_path)
+    house = House(trainer.__name__, toy_data, tiny_clip_path)
     trained = house.trainer(tmp_path / "base", "OPTIM.MAX_EPOCH", 1, "OPTIM.WARMUP_EPOCH", 0, **values)
     trained.train()
     novel = house.trainer(tmp_path / "novel", "DATASET.SUBSAMPLE_CLASSES", "new", **values)
@@ -177,8 +176,8 @@ def test_pictures_are_classified_with_learned_words_and_other_classes(
 
 def test_other_classes_of_a_method_without_learned_words_keep_their_layout() -> None:
     prompts = ClassPrompts.tokenize([["a photo of a cat."]])
-    prompts = replace(prompts, arrange=torch.nn.Identity())
+    prompts = replace(prompts, lookahead=77)
     other = prompts.for_classes(["dog", "ant_hill"], "", "a {}.")
     assert torch.equal(other.tokens, clip.tokenize(["a dog.", "a ant hill."]))
-    assert other.arrange is prompts.arrange
+    assert other.lookahead == 77
     assert torch.equal(prompts.for_classes(["dog"], "the {}.", "a {}.").tokens, clip.tokenize("the dog."))

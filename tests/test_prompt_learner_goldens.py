@@ -1,42 +1,28 @@
 """CoOp, CoCoOp and MaPLe against numbers of their published code on a tiny random CLIP, in float32."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from adapt.learned_words import PromptTrainer
 from adapt.model import CustomCLIP
-from clip.layout import pack, trim_to_longest
-from clip.model import build_model
 from tests.goldens import (
-    CLASSES,
     LABELS,
     LOSS,
     NEAR,
+    build,
     fill,
     golden_images,
     goldens,
-    options,
     same_gradients,
-    tiny_clip_weights,
 )
+from trainers.clip_trainer import ClipTrainer
 from trainers.cocoop import CoCoOp
 from trainers.coop import CoOp
 from trainers.maple import MaPLe
 
-LAYOUTS = pytest.mark.parametrize(
-    "lay_out",
-    [nn.Identity(), partial(trim_to_longest, extra=2), pack],
-    ids=["padded", "trimmed", "packed"],
-)
-
-
-weights = cache(tiny_clip_weights)
+LAYOUTS = pytest.mark.parametrize("lookahead", [77, 2, None], ids=["padded", "trimmed", "packed"])
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +30,9 @@ def images() -> torch.Tensor:
     return golden_images()
 
 
-def build(method: type[PromptTrainer], **values: object) -> CustomCLIP:
-    """The tiny CLIP with a method for the goldens' classes, as it is before training."""
-    trainer = method.__new__(method)
-    trainer.cfg = options(method, **values)
-    trainer.check_cfg(trainer.cfg)
-    trainer.texts = trainer.class_prompts(CLASSES)
-    torch.manual_seed(0)
-    clip_model = trainer.precision.store(build_model(weights()))
-    return trainer.attach(clip_model, trainer.tokenize(trainer.texts)).eval()
-
-
 def text_features(model: CustomCLIP) -> torch.Tensor:
     """Unnormalised features of all classes, as the model lays their prompts out."""
-    return model.clip.encode_text(model.prompts.arrange(model.prompts.tokens))
+    return model.clip.encode_text(model.prompts.layout(model.prompts.tokens))
 
 
 COOP = {
@@ -72,7 +47,7 @@ COOP = {
 @LAYOUTS
 @pytest.mark.parametrize("case", COOP)
 def test_coop_gives_published_features_logits_loss_and_gradient(
-    images: torch.Tensor, case: str, lay_out: Callable
+    images: torch.Tensor, case: str, lookahead: int | None
 ) -> None:
     expected = goldens("coop")
     model = build(CoOp, N_CTX=16, **COOP[case])
@@ -80,7 +55,7 @@ def test_coop_gives_published_features_logits_loss_and_gradient(
     for ours, theirs in zip(model.prompts.tokens, expected[f"{case}/tokens"], strict=True):
         assert (ours < 0).sum() == number
         assert torch.equal(ours[ours >= 0], torch.cat([theirs[:1], theirs[1 + number :]]))
-    model.prompts = replace(model.prompts, arrange=lay_out)
+    model.prompts = replace(model.prompts, lookahead=lookahead)
     learned = fill(model.adapter_learner, {"ctx": (0.05, 60)})
     with torch.no_grad():
         torch.testing.assert_close(text_features(model), expected[f"{case}/eval/text_raw"], **NEAR)
@@ -105,14 +80,14 @@ COCOOP = {
 @LAYOUTS
 @pytest.mark.parametrize("at_once", [1, 1000, 8192], ids=["one image", "some", "all images"])
 def test_cocoop_gives_published_features_logits_loss_and_gradients(
-    images: torch.Tensor, lay_out: Callable, at_once: int, monkeypatch: pytest.MonkeyPatch
+    images: torch.Tensor, lookahead: int | None, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At most so many tokens of text go through the encoder at once."""
     monkeypatch.setattr("trainers.cocoop.TOKENS_AT_ONCE", at_once)
     expected = goldens("cocoop")
     model = build(CoCoOp, CTX_INIT="a photo of a")
     assert torch.equal(model.prompts.tokens[:, 5:], expected["tokens"][:, 5:])
-    model.prompts = replace(model.prompts, arrange=lay_out)
+    model.prompts = replace(model.prompts, lookahead=lookahead)
     learned = fill(model.adapter_learner, COCOOP)
     learner, embedding = model.adapter_learner, model.clip.token_embedding
     with torch.no_grad():
@@ -149,11 +124,11 @@ def maple_values(depth: int) -> dict[str, tuple[float, float]]:
 @LAYOUTS
 @pytest.mark.parametrize(("case", "depth"), [("", 3), ("depth1_", 1), ("depth4_", 4)])
 def test_maple_gives_published_features_logits_loss_and_gradients(
-    images: torch.Tensor, case: str, depth: int, lay_out: Callable
+    images: torch.Tensor, case: str, depth: int, lookahead: int | None
 ) -> None:
     expected = goldens("maple")
     model = build(MaPLe, PROMPT_DEPTH=depth)
-    model.prompts = replace(model.prompts, arrange=lay_out)
+    model.prompts = replace(model.prompts, lookahead=lookahead)
     assert torch.equal(model.prompts.tokens[:, 3:], expected["tokens"][:, 3:])
     learned = fill(model.adapter_learner, maple_values(depth))
     with torch.no_grad():
@@ -171,8 +146,8 @@ def test_maple_gives_published_features_logits_loss_and_gradients(
     same_gradients(learned, expected, f"{case}train")
 
 
-@pytest.mark.parametrize(("method", "name"), [(CoOp, "coop"), (CoCoOp, "cocoop"), (MaPLe, "maple")])
-def test_vectors_start_from_the_published_words(method: type[PromptTrainer], name: str) -> None:
-    model = build(method, CTX_INIT="a photo of a", **({"PROMPT_DEPTH": 3} if method is MaPLe else {}))
-    expected = goldens(name)["ctxv1/ctx_init_from_words" if method is CoOp else "ctx_init_from_words"]
+@pytest.mark.parametrize(("trainer", "name"), [(CoOp, "coop"), (CoCoOp, "cocoop"), (MaPLe, "maple")])
+def test_vectors_start_from_the_published_words(trainer: type[ClipTrainer], name: str) -> None:
+    model = build(trainer, CTX_INIT="a photo of a", **({"PROMPT_DEPTH": 3} if trainer is MaPLe else {}))
+    expected = goldens(name)["ctxv1/ctx_init_from_words" if trainer is CoOp else "ctx_init_from_words"]
     assert torch.equal(model.adapter_learner.ctx, expected)

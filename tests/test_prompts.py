@@ -12,9 +12,18 @@ import train
 from adapt.learned_words import Context
 from adapt.prompts import ClassPrompts, check_distinct, description_prompts, template_prompts
 from tests.test_datasets_image_folder import command, pictures
+from trainers.class_texts import check_class_prompts
 
 IMAGENET = SimpleNamespace(NAME="ImageNetV2", ROOT="data")
 OWN = SimpleNamespace(NAME="ImageFolder", ROOT="mine")
+
+
+def check(prompts: ClassPrompts, names: list[str], data: SimpleNamespace | None = None) -> None:
+    """What a run checks of its data set's classes, or what ``predict.py --classes`` checks."""
+    if data is None:
+        check_distinct(prompts, names)
+    else:
+        check_class_prompts(SimpleNamespace(DATASET=data), prompts, names)
 
 
 def prompts_of(names: list[str], *templates: str) -> ClassPrompts:
@@ -35,26 +44,26 @@ def prompts_of(names: list[str], *templates: str) -> ClassPrompts:
 def test_classes_with_the_same_tokens_are_refused_by_name(pair: tuple[str, str], data: object) -> None:
     names = ["dog", *pair]
     with pytest.raises(ValueError, match="are the same to CLIP") as caught:
-        check_distinct(prompts_of(names, "a photo of a {}.", "a sketch of a {}."), names, data)
+        check(prompts_of(names, "a photo of a {}.", "a sketch of a {}."), names, data)
     assert f'"{pair[0]}" and "{pair[1]}"' in str(caught.value)
     assert ('data set ImageFolder below "mine"' if data else "--classes") in str(caught.value)
 
 
 def test_one_prompt_of_many_is_enough_to_tell_classes_apart() -> None:
     names = ["cat", "dog"]
-    check_distinct(prompts_of(names, "a {}.", "the {}."), names)
+    check(prompts_of(names, "a {}.", "the {}."), names)
     shared = ClassPrompts.tokenize([["a pet.", "a cat."], ["a pet.", "a dog."]])
-    check_distinct(shared, names)
+    check(shared, names)
     with pytest.raises(ValueError, match="are the same to CLIP"):
-        check_distinct(ClassPrompts.tokenize([["a pet.", "a cat."], ["A cat.", "a pet."]]), names)
+        check(ClassPrompts.tokenize([["a pet.", "a cat."], ["A cat.", "a pet."]]), names)
     often = ClassPrompts.tokenize([["a pet.", "a cat.", "a cat."], ["a pet.", "a pet.", "a cat."]])
-    check_distinct(often, names)  # another mean
+    check(often, names)  # another mean
 
 
 @pytest.mark.parametrize("name", ["", " ", "_", "\t", "\u200b", "\ufeff_\u2060", "\u3164", "\ufe0f"])
 def test_a_class_without_a_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f'--classes: the class name "{name}" is empty'):
-        check_distinct(prompts_of(["cat", name]), ["cat", name])
+        check(prompts_of(["cat", name]), ["cat", name])
 
 
 def test_the_pairs_that_imagenet_has_are_a_warning_and_others_are_not(
@@ -63,28 +72,28 @@ def test_the_pairs_that_imagenet_has_are_a_warning_and_others_are_not(
     from open_clip import IMAGENET_CLASSNAMES as names
 
     with caplog.at_level(logging.WARNING):
-        check_distinct(prompts_of(names), names, IMAGENET)
+        check(prompts_of(names), names, IMAGENET)
     pairs = [f'"{name}" and "{name}"' for name in ("missile", "sunglasses")]
     assert [pair in line for pair, line in zip(pairs, caplog.messages, strict=True)] == [True, True]
     with pytest.raises(ValueError, match='"missile" and "missile"'):
-        check_distinct(prompts_of(names), names, OWN)
+        check(prompts_of(names), names, OWN)
     cut = ["on " * 90 + "a", "on " * 90]
     with pytest.raises(
         ValueError, match="are the same to CLIP"
     ):  # another name, cut: not the data set's fault
-        check_distinct(prompts_of(cut), cut, IMAGENET)
+        check(prompts_of(cut), cut, IMAGENET)
 
 
 @pytest.mark.parametrize("own", [False, True])
 def test_only_learned_words_of_single_classes_tell_equal_names_apart(own: bool) -> None:
-    context = Context(words="a photo of a", number=4, random=False, own=own)
+    context = Context(words="a photo of a", number=4, random=False, class_specific=own)
     names = ["cat", "Cat"]
     prompts = context.tokenize(context.texts(names))
     if own:
-        check_distinct(prompts, names, OWN)
+        check(prompts, names, OWN)
     else:
         with pytest.raises(ValueError, match='"cat" and "Cat"'):
-            check_distinct(prompts, names, OWN)
+            check(prompts, names, OWN)
 
 
 @pytest.mark.parametrize("trainer", ["HeBA", "ZeroshotCLIP"])

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 import train
+from clip import weights_digest
 from dassl.engine import metrics
 from fileio import file_digest, write_text
 from runner.config import setup_cfg
 from runner.phases import Phases
-from runner.provenance import backbone_digest, describe_data
+from runner.provenance import describe_data
 from runner.record import config_digest, evaluation, json_text, read_record
 from tests.conftest import ROOT, TOY_CLASSES, run_main
 
@@ -211,8 +212,8 @@ def test_the_digest_of_the_images_knows_their_order_but_not_where_they_lie(tmp_p
 
 
 def test_the_digest_of_openais_weights_needs_no_file(tmp_path: Path) -> None:
-    assert backbone_digest("ViT-B/16").startswith("5806e77cd80f8b59")
-    assert backbone_digest(str(tmp_path / "nothing.pt")) is None
+    assert weights_digest("ViT-B/16").startswith("5806e77cd80f8b59")
+    assert weights_digest(str(tmp_path / "nothing.pt")) is None
 
 
 def test_a_record_keeps_a_class_on_one_line() -> None:

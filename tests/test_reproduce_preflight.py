@@ -195,7 +195,7 @@ def deepest(trainer: str) -> list[str]:
 
     cfg = get_cfg_default()
     extend_cfg(cfg)
-    node = TRAINER_REGISTRY.get(trainer).node()
+    node = TRAINER_REGISTRY.get(trainer).options_name
     values = {"ADAPTER_END": "-1", "ADAPTER_START": "1", "PROMPT_DEPTH": "2"}
     return [
         word

@@ -8,22 +8,24 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
-from adapt.attach import adapter_weights
-from adapt.model import CustomCLIP
+from adapt.method import Batch, Method, build_model
+from adapt.model import CustomCLIP, adapter_weights
 from adapt.prompts import ClassPrompts
 from clip.layout import pack
-from clip.model import CLIP, build_model
+from clip.model import CLIP
+from clip.model import build_model as build_clip
 from runner.config import setup_cfg
 from tests.conftest import ROOT
 from tests.goldens import tiny_clip_weights
 from tests.rmadapter_reference import Reference
 from train import parse_args
-from trainers.rmadapter import AdapterLearner, RMAdapter
+from trainers.rmadapter import RMAdapter
 from trainers.rmadapter_ablations import CHOICES, VariedAdapter
 
 CLASSES = ["accordion", "airplane", "ant", "brain"]
 TARGET = torch.tensor([3, 0, 1])
 FIRST, LAST = 2, 4  # adapted blocks of the tiny CLIP's 4
+ALL_CHOICES = CHOICES | {"CON_REDUCTION": ("mean", "sum")}
 CONFIGS = ROOT / "configs" / "trainers" / "RMAdapter"
 
 
@@ -33,21 +35,22 @@ def configuration(name: str = "base2new", **options: object) -> CfgNode:
     return setup_cfg(parse_args(["--trainer", "RMAdapter", "--config-file", file, *pairs]))
 
 
-def trainer(**options: object) -> RMAdapter:
-    """A trainer on the tiny CLIP, without data; every adapter weight is random, biases too."""
+def built(**options: object) -> CustomCLIP:
+    """The tiny CLIP with the adapters, prepared for training; every adapter weight is random, biases too."""
     settings = {"PREC": "fp32", "ADAPTER_START": FIRST, "ADAPTER_END": LAST, "ADAPTER_SCALE": 0.3, **options}
-    found = RMAdapter.__new__(RMAdapter)
-    found.cfg = configuration(**settings)
-    found.check_cfg(found.cfg)
-    found.device = torch.device("cpu")
-    prompts = ClassPrompts.tokenize(found.class_prompts(CLASSES))
-    found.model = found.attach(build_model(tiny_clip_weights()).float(), prompts)
+    own = configuration(**settings).TRAINER.RMADAPTER
+    model = build_model(RMAdapter.method, own, CLASSES, build_clip(tiny_clip_weights()))
     generator = torch.Generator().manual_seed(0)
-    for _, weight in adapter_weights(found.model):
+    for weight in adapter_weights(model).values():
         weight.data = 0.1 * torch.randn(weight.shape, generator=generator)
-    found.keep_frozen_texts()
-    found.model.adapter_learner.train()
-    return found
+    with model.method.precision.autocast(torch.device("cpu")):
+        model.method.before_training(model)
+    model.adapter_learner.train()
+    return model
+
+
+def loss_terms(model: CustomCLIP) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    return model.method.loss_terms(model, Batch(images(), pack(model.prompts.tokens), TARGET))
 
 
 def images() -> torch.Tensor:
@@ -81,10 +84,9 @@ CASES = [
     "options", CASES, ids=lambda options: " ".join(map(str, options.values())) or "default"
 )
 def test_a_training_step_is_that_of_the_equations(options: dict) -> None:
-    found = trainer(**options)
-    model = found.model
-    reference = Reference(found.options, model.adapter_learner.state_dict())
-    logits, terms = found.loss_terms(images(), pack(model.prompts.tokens), TARGET)
+    model = built(**options)
+    reference = Reference(model.method.options, model.adapter_learner.state_dict())
+    logits, terms = loss_terms(model)
     expected_logits, expected = reference.loss_terms(images(), model.prompts.tokens, TARGET)
     torch.testing.assert_close(logits.double(), expected_logits, rtol=1e-5, atol=1e-5)
     assert terms.keys() == expected.keys()
@@ -99,26 +101,28 @@ def test_a_training_step_is_that_of_the_equations(options: dict) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"REC_TARGET": "output"}], ids=["input", "output"])
 def test_padded_texts_give_the_same_features(options: dict) -> None:
-    model = trainer(**options).model
+    model = built(**options)
     tokens = model.prompts.tokens
     torch.testing.assert_close(
         model.encode_text(tokens), model.encode_text(pack(tokens)), rtol=1e-5, atol=1e-6
     )
 
 
-@pytest.mark.parametrize(("key", "value"), [(key, value) for key in CHOICES for value in CHOICES[key][1:]])
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key in ALL_CHOICES for value in ALL_CHOICES[key][1:]]
+)
 def test_every_key_changes_what_it_should_and_no_more(key: str, value: object) -> None:
     """Compares a step with the default and one with the other choice, from the same weights."""
-    one, other = trainer(), trainer(**{key: value})
-    weights = one.model.adapter_learner.state_dict()
+    one, other = built(), built(**{key: value})
+    weights = one.adapter_learner.state_dict()
     if value == "up":  # the two names of one tensor
         weights = {name: tensor for name, tensor in weights.items() if ".rec_up." not in name}
-    other.model.adapter_learner.load_state_dict(weights, strict=False)
+    other.adapter_learner.load_state_dict(weights, strict=False)
     results = []
     for each in (one, other):
-        logits, terms = each.loss_terms(images(), pack(each.model.prompts.tokens), TARGET)
+        logits, terms = loss_terms(each)
         torch.stack(list(terms.values())).sum().backward()
-        gradient = each.model.adapter_learner.visual_adapter["3"].up.weight.grad
+        gradient = each.adapter_learner.visual_adapter["3"].up.weight.grad
         results.append({"logits": logits, **terms, "gradient": gradient})
     default, varied = results
     changed = {name for name, value in default.items() if (varied[name] - value).norm() > 1e-4 * value.norm()}
@@ -134,10 +138,10 @@ def test_every_key_changes_what_it_should_and_no_more(key: str, value: object) -
 
 @pytest.mark.parametrize(("local", "expected"), [(True, False), (False, True)])
 def test_reconstruction_teaches_the_adapters_below_only_where_asked_to(local: bool, expected: bool) -> None:
-    found = trainer(REC_LOCAL=local, LAMBDA2=0.0)
-    adapters = found.model.adapter_learner.visual_adapter
-    with found.model.adapter_learner.record_losses():
-        found.model.encode_image(images())
+    found = built(REC_LOCAL=local, LAMBDA2=0.0)
+    adapters = found.adapter_learner.visual_adapter
+    with found.adapter_learner.record_losses():
+        found.encode_image(images())
         adapters["4"].loss.backward()
     assert adapters["4"].rec_up.weight.grad.any()
     assert adapters["4"].down.weight.grad.any()
@@ -147,21 +151,21 @@ def test_reconstruction_teaches_the_adapters_below_only_where_asked_to(local: bo
 
 @pytest.mark.parametrize("target", ["input", "output"])
 def test_reconstruction_loss_does_not_grow_with_the_batch(target: str) -> None:
-    found = trainer(REC_TARGET=target)
-    learner = found.model.adapter_learner
-    tokens = found.model.prompts.tokens
+    found = built(REC_TARGET=target)
+    learner = found.adapter_learner
+    tokens = found.prompts.tokens
     losses = []
     for copies in (1, 3):
         with learner.record_losses():
-            found.model.encode_image(images().repeat(copies, 1, 1, 1))
-            found.model.encode_text(pack(tokens.repeat(copies, 1)))
+            found.encode_image(images().repeat(copies, 1, 1, 1))
+            found.encode_text(pack(tokens.repeat(copies, 1)))
             losses.append(learner.pop_loss())
     torch.testing.assert_close(*losses)
 
 
 def test_losses_are_kept_in_training_alone_and_forgotten_when_taken() -> None:
-    found = trainer()
-    model, learner = found.model, found.model.adapter_learner
+    found = built()
+    model, learner = found, found.adapter_learner
 
     def kept() -> list[bool]:
         return [adapter.loss is not None for adapter in learner.adapters()]
@@ -174,7 +178,7 @@ def test_losses_are_kept_in_training_alone_and_forgotten_when_taken() -> None:
     with torch.no_grad():
         model(images(), tokens)
     assert not any(kept())
-    found.loss_terms(images(), tokens, TARGET)
+    loss_terms(model)
     assert not any(kept())
     model(images(), tokens)  # a pass whose losses are not recorded
     assert not any(kept())
@@ -182,20 +186,25 @@ def test_losses_are_kept_in_training_alone_and_forgotten_when_taken() -> None:
 
 
 def test_features_of_frozen_clip_are_clips_own_and_leave_the_scale_alone() -> None:
-    found = trainer()
-    plain = CustomCLIP(build_model(tiny_clip_weights()).float(), found.model.prompts)
-    assert torch.equal(found.frozen_texts, plain.text_features())
-    assert not found.frozen_texts.requires_grad
-    assert {adapter.scale for adapter in found.model.adapter_learner.adapters()} == {0.3}
-    assert not torch.equal(found.model.text_features(), found.frozen_texts)
-    assert not any("frozen" in name for name in found.model.state_dict())
+    found = built()
+    plain = CustomCLIP(build_clip(tiny_clip_weights()).float(), found.prompts)
+    frozen_texts = found.method.frozen_texts
+    assert torch.equal(frozen_texts, plain.text_features())
+    assert not frozen_texts.requires_grad
+    assert {adapter.scale for adapter in found.adapter_learner.adapters()} == {0.3}
+    assert not torch.equal(found.text_features(), frozen_texts)
+    assert not any("frozen" in name for name in found.state_dict())
+
+
+def method(cfg: CfgNode) -> Method:
+    return RMAdapter.method_of(cfg)
 
 
 def size(**options: object) -> tuple[int, int]:
     """Weights at ViT-B/16: of all branches, and of the reconstructing one alone."""
     with torch.device("meta"):
         backbone = CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)
-        learner = AdapterLearner(configuration(**options).TRAINER.RMADAPTER, backbone)
+        learner = method(configuration(**options)).adapters(backbone, ClassPrompts.tokenize([["a"]]))
     weights = dict(learner.named_parameters())  # a shared one counts once
     rec = [weight for name, weight in weights.items() if ".rec_" in name]
     return sum(map(torch.Tensor.numel, weights.values())), sum(map(torch.Tensor.numel, rec))
@@ -217,9 +226,9 @@ def test_sizes_at_vit_b16() -> None:
 @pytest.mark.parametrize("options", [{}, {"SHARING": "none", "REC_LAYERS": 3}], ids=["default", "varied"])
 def test_initial_values_are_mmas(tiny_clip_path: Path, options: dict) -> None:
     torch.manual_seed(0)
-    clip_model = build_model(torch.load(tiny_clip_path, weights_only=True)).float()
-    settings = configuration(ADAPTER_START=1, ADAPTER_END=4, **options).TRAINER.RMADAPTER
-    found = AdapterLearner(settings, clip_model)
+    clip_model = build_clip(torch.load(tiny_clip_path, weights_only=True)).float()
+    settings = configuration(ADAPTER_START=1, ADAPTER_END=4, **options)
+    found = method(settings).adapters(clip_model, ClassPrompts.tokenize([["a"]]))
     for name, weight in found.named_parameters():
         if name.endswith("bias"):
             assert not weight.any(), name
@@ -230,28 +239,26 @@ def test_initial_values_are_mmas(tiny_clip_path: Path, options: dict) -> None:
 
 @pytest.mark.parametrize("name", ["fp16", "amp", "bf16"])
 def test_half_precisions_give_the_losses_of_float32(name: str) -> None:
-    full, half = trainer(), trainer(PREC=name)
-    half.precision.store(half.model.clip)
-    half.keep_frozen_texts()
-    found, expected = (
-        each.loss_terms(images(), pack(each.model.prompts.tokens), TARGET)[1] for each in (half, full)
-    )
+    full, half = built(), built(PREC=name)
+    with half.method.precision.autocast(torch.device("cpu")):
+        found = loss_terms(half)[1]
+    expected = loss_terms(full)[1]
     for term in expected:
         assert found[term].dtype == torch.float32
         assert abs(found[term] / expected[term] - 1) < (0.05 if name == "bf16" else 0.01), term
 
 
 def test_names_of_the_weights() -> None:
-    names = set(trainer().model.adapter_learner.state_dict())
+    names = set(built().adapter_learner.state_dict())
     layers = [f"{side}_adapter.{block}" for side in ("visual", "text") for block in (2, 3, 4)]
     parts = ("down", "up", "rec_mid.0", "rec_up")
     assert names == {f"{a}.{b}.{c}" for a in layers for b in parts for c in ("weight", "bias")}
 
 
 def test_a_varied_adapter_with_default_options_computes_the_same() -> None:
-    found = trainer()
-    one = found.model.adapter_learner.visual_adapter["3"]
-    other = VariedAdapter(128, found.options, 1.0)
+    found = built()
+    one = found.adapter_learner.visual_adapter["3"]
+    other = VariedAdapter(128, found.method.options, 1.0)
     other.load_state_dict(
         one.state_dict() | {f"rec_{k}": v for k, v in one.state_dict().items() if k[:4] == "down"}
     )
@@ -263,7 +270,7 @@ def test_a_varied_adapter_with_default_options_computes_the_same() -> None:
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
 def test_configurations_load(name: str) -> None:
     cfg = configuration(name)
-    RMAdapter.check_cfg(RMAdapter.__new__(RMAdapter), cfg)
+    RMAdapter.method_of(cfg)
     defaults = configuration().TRAINER.RMADAPTER
     if name != "demo":
         assert defaults == cfg.TRAINER.RMADAPTER
@@ -271,18 +278,16 @@ def test_configurations_load(name: str) -> None:
 
 
 def test_the_prompt_is_one_template_for_all_or_the_data_sets_own() -> None:
-    found = RMAdapter.__new__(RMAdapter)
-    found.cfg = configuration()
-    found.check_cfg(found.cfg)
-    assert found.class_prompts(["ceiling_fan"]) == [["a photo of a ceiling fan."]]
-    found.cfg = found.cfg.clone()
-    found.cfg.defrost()
-    found.cfg.DATASET.TEMPLATE = "an X-ray of a {}."
-    assert found.class_prompts(["ceiling_fan"]) == [["an X-ray of a ceiling fan."]]
+    cfg = configuration()
+    assert method(cfg).prompts(["ceiling_fan"]) == [["a photo of a ceiling fan."]]
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASET.TEMPLATE = "an X-ray of a {}."
+    assert method(cfg).prompts(["ceiling_fan"]) == [["an X-ray of a ceiling fan."]]
 
 
 WRONG: list[tuple[str, object]] = [
-    (key, 7 if key == "REC_LAYERS" else "other") for key in CHOICES if key != "REC_LOCAL"
+    (key, 7 if key == "REC_LAYERS" else "other") for key in ALL_CHOICES if key != "REC_LOCAL"
 ]
 WRONG += [("LAMBDA1", -1.0), ("LAMBDA4", math.inf), ("ADAPTER_SCALE", math.nan), ("ADAPTER_DIM", 0)]
 
@@ -293,7 +298,7 @@ def test_impossible_values_are_refused(key: str, value: object) -> None:
     cfg.defrost()
     cfg.TRAINER.RMADAPTER[key] = value
     with pytest.raises(ValueError, match=f"TRAINER.RMADAPTER.{key} is .*{value}.*; set it to"):
-        RMAdapter.check_cfg(RMAdapter.__new__(RMAdapter), cfg)
+        RMAdapter.method_of(cfg)
 
 
 def ablations() -> dict[str, list[str]]:

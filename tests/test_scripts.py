@@ -18,11 +18,12 @@ import torch
 
 import parse_test_res
 import train
+from adapt.prompts import ClassPrompts
 from clip.model import CLIP
 from runner.config import setup_cfg
 from tests.conftest import ROOT, run_main
 from tests.test_reproduce_jobs import script_calls
-from trainers.heba import AdapterLearner
+from trainers.heba import HeBA
 
 
 def bash(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -204,9 +205,10 @@ def test_every_ablation_is_a_setting_that_heba_knows() -> None:
     for name, pairs in ablations().items():
         args = train.parse_args(["--trainer", "HeBA", *pairs])
         args.backbone = "ViT-B/16"
-        options = setup_cfg(args).TRAINER.HeBA
+        method = HeBA.method_of(setup_cfg(args))
         with torch.device("meta"):  # ViT-B/16's shapes without its weights
-            learner = AdapterLearner(options, CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12))
+            backbone = CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)
+            learner = method.adapters(backbone, ClassPrompts(torch.zeros(1, 77), torch.ones(1)))
         weights[name] = sum(weight.numel() for weight in learner.parameters())
     full, attention = weights["full"], weights["attention_bottleneck"]
     assert full == 87_158_016

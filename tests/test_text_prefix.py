@@ -9,15 +9,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 import train
-from adapt.attach import freeze_backbone
+from adapt.method import build_model
 from adapt.model import CustomCLIP
 from adapt.precision import PRECISIONS
-from adapt.prompts import ClassPrompts
-from adapt.text_prefix import frozen_blocks, keep_text_prefix
-from clip.model import build_model
+from adapt.text_prefix import compute_text_prefix, frozen_blocks
+from clip.model import build_model as build_clip
 from tests.test_heba import CLASSES, options
 from tests.test_train import command, weights
-from trainers.heba import AdapterLearner
+from trainers.heba import HeBA
 
 START = 3  # first adapted block of 4
 
@@ -25,12 +24,9 @@ START = 3  # first adapted block of 4
 @pytest.fixture
 def model(tiny_clip_path: Path) -> CustomCLIP:
     torch.manual_seed(1)
-    clip_model = build_model(torch.load(tiny_clip_path, weights_only=True)).float()
+    clip_model = build_clip(torch.load(tiny_clip_path, weights_only=True)).float()
     prompts = [[f"a photo of a {name}.", f"a photo of a {name}, which is far longer."] for name in CLASSES]
-    learner = AdapterLearner(options(ADAPTER_START=START), clip_model)
-    model = CustomCLIP(clip_model, ClassPrompts.tokenize(prompts), learner)
-    freeze_backbone(model)
-    return model
+    return build_model(HeBA.method, options(ADAPTER_START=START), CLASSES, clip_model, prompts=prompts)
 
 
 def step(model: CustomCLIP, precision: str = "fp32") -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -39,8 +35,7 @@ def step(model: CustomCLIP, precision: str = "fp32") -> tuple[torch.Tensor, list
     model.adapter_learner.train()
     torch.manual_seed(2)
     image, tokens = torch.randn(4, 3, 32, 32), model.prompts.draw(torch.tensor([2, 0, 3, 1]))
-    model.adapter_learner.draw_scales()
-    with PRECISIONS[precision].autocast(image.device):
+    with model.adapter_learner.drawn_scales(), PRECISIONS[precision].autocast(image.device):
         loss = F.cross_entropy(model(image, tokens), torch.arange(4))
     loss.backward()
     return loss.detach(), [weight.grad for weight in model.adapter_learner.parameters()]
@@ -51,7 +46,7 @@ def test_nothing_before_the_first_adapted_block_is_kept_for_the_backward_pass(mo
     outputs: list[tuple[int, bool, int]] = []
     towers = model.clip.transformer, model.clip.visual.transformer
     for tower in towers:
-        for number, block in enumerate(tower.resblocks[:-1], start=1):  # the last is not called but left
+        for number, block in enumerate(tower.resblocks[:-1], start=1):
             block.register_forward_hook(
                 lambda _, __, x, number=number: outputs.append((number, x.requires_grad, len(kept)))
             )
@@ -80,8 +75,8 @@ def test_steps_from_the_kept_states_have_the_same_loss_and_gradients(
     for number, block in enumerate(model.clip.transformer.resblocks[:-1], start=1):
         block.register_forward_hook(lambda *_, number=number: called.append(number))
     with PRECISIONS[precision].autocast(torch.device("cpu")):
-        keep_text_prefix(model, 1.0)
-    assert model.prompts.prefix.blocks == START - 1
+        model.text_prefix = compute_text_prefix(model.clip, model.prompts, 1.0)
+    assert model.text_prefix.blocks == START - 1
     called.clear()
     loss, gradients = step(model, precision)
     assert called == [3]
@@ -95,19 +90,18 @@ def test_states_over_the_budget_are_not_kept(model: CustomCLIP, caplog: pytest.L
     tokens = int((model.prompts.tokens.argmax(-1) + 1).sum())
     size = tokens * 128 * 4 / 1e6
     with caplog.at_level(logging.INFO):
-        keep_text_prefix(model, 0.99 * size)
-    assert model.prompts.prefix is None
+        assert compute_text_prefix(model.clip, model.prompts, 0.99 * size) is None
     assert "TRAIN.TEXT_CACHE_MB" in caplog.text
-    keep_text_prefix(model, 1.01 * size)
-    assert model.prompts.prefix.states.nbytes == pytest.approx(size * 1e6)
+    prefix = compute_text_prefix(model.clip, model.prompts, 1.01 * size)
+    assert prefix.states.nbytes == pytest.approx(size * 1e6)
 
 
 def test_a_prefix_ends_where_anything_learns(model: CustomCLIP) -> None:
-    assert frozen_blocks(model) == START - 1
+    assert frozen_blocks(model.clip) == START - 1
     model.clip.transformer.resblocks[1].ln_2.bias.requires_grad_()
-    assert frozen_blocks(model) == 1
+    assert frozen_blocks(model.clip) == 1
     model.clip.positional_embedding.requires_grad_()
-    assert frozen_blocks(model) == 0
+    assert frozen_blocks(model.clip) == 0
 
 
 def test_training_with_and_without_kept_states_ends_alike(

@@ -182,11 +182,16 @@ class ClipTrainer(TrainerX):
         )
 
     def forward_backward(self, batch: dict) -> dict[str, torch.Tensor | int]:
-        """One step; the loss is scaled in float16, the schedule moves after an epoch's last batch."""
+        """One training step; returns what its log line shows."""
         method = self.model.method
         inputs = method.batch(self.model, batch["img"], batch["label"], self.device)
         with self.precision.autocast(self.device):
             loss, shown = method.loss(self.model, inputs)
+        self.step(loss)
+        return {"loss": loss.detach(), **shown}
+
+    def step(self, loss: torch.Tensor) -> None:
+        """One optimiser step, loss scaled in float16; the schedule moves after an epoch's last batch."""
         self.detect_anomaly(loss)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optim)
@@ -194,7 +199,6 @@ class ClipTrainer(TrainerX):
         self.optim.zero_grad()  # now, so that gradients take no memory during the next forward pass
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {"loss": loss.detach(), **shown}
 
     def model_inference(self, input: torch.Tensor) -> torch.Tensor:
         with self.precision.autocast(self.device):

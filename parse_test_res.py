@@ -5,12 +5,12 @@
     python parse_test_res.py output/base2new/train_base/caltech101/shots_16/HeBA --multi-exp
     python parse_test_res.py output --format markdown --vs HeBA LwEIB PromptSRC
 
-The first three are the CoOp family's calls and print its lines. The last finds trainers, data sets, shots
-and seeds by itself (base-to-novel, cross-dataset, domain generalisation, few-shot; runs of this repository,
-LwEIB, MMA, CoOp, MaPLe, PromptSRC, KgCoOp, TCP, DPC, HPT, TextRefiner, CLAP) and sets published results
-beside: the number, in brackets by how much ours is above it. A run is read from its results.json if there is
-one, else from its log, and counts for the data set, seed and classes that this names. What is not counted is
-named, with the reason.
+The first three are the CoOp family's calls and print its lines; one seed alone has no spread, here as in
+the tables. The last finds trainers, data sets, shots and seeds by itself (base-to-novel, cross-dataset,
+domain generalisation, few-shot; runs of this repository, LwEIB, MMA, CoOp, MaPLe, PromptSRC, KgCoOp, TCP,
+DPC, HPT, TextRefiner, CLAP) and sets published results beside: the number, in brackets by how much ours is
+above it. A run is read from its results.json if there is one, else from its log, and counts for the data
+set, seed and classes that this names. What is not counted is named, with the reason.
 """
 
 import sys

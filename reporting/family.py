@@ -1,4 +1,4 @@
-"""A folder of seeds, or of experiments, line for line as CoOp's script prints it."""
+"""A folder of seeds, or of experiments, line for line as CoOp's script prints it; one seed has no spread."""
 
 import statistics
 from collections.abc import Callable
@@ -50,7 +50,8 @@ def show_experiment(
     values = [run.value for run in counted]
     mean = statistics.fmean(values)
     out(f"===\nSummary of directory: {visible(directory)}")
-    out(f"* {keyword}: {mean:.2f}% +- {spread(values, ci95):.2f}%\n===")
+    over_seeds = spread(values, ci95)
+    out(f"* {keyword}: {mean:.2f}%" + ("" if over_seeds is None else f" +- {over_seeds:.2f}%") + "\n===")
     return mean
 
 

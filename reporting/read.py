@@ -4,7 +4,6 @@ A record counts before a log, for its precision. Of `log.txt` and its re-runs `l
 finished one counts. A log of this repository's train.py counts only with its record.
 """
 
-import json
 import re
 import time
 from collections.abc import Sequence
@@ -12,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reporting.record import check, percent
-from reporting.text import read_text, visible
+from reporting import record
+from reporting.text import read_bytes, read_text, visible
 
 # "Finished" stands in logs of an older Dassl; MaPLe's and PromptSRC's scripts look for it.
 END_OF_TRAINING = re.compile(r"^[ \t]*(Finish(?:ed)? training)[ \t]*$", re.MULTILINE)
@@ -22,7 +21,9 @@ EVALUATION = re.compile(r"Evaluate on the \*(\w+)\* set")
 # In each log of our train.py. Several evaluations may follow, and the log does not tell which is the last.
 OURS = re.compile(r"^VLM-HeBA: a run is finished", re.MULTILINE)
 EPOCH = re.compile(r"^epoch \[(\d{1,9}/\d{1,9})\]", re.MULTILINE)
-HEAD = 20_000  # letters; arguments and configuration take some 7,000
+NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?")
+HEAD = 20_000  # letters, and what is left of that line; arguments and configuration take some 7,000
+TAIL = 65_536  # bytes of a traceback, whose last line tells the error
 SETTING = re.compile(r"( {0,40})(\w{1,80}):[ \t]*(.*)")  # a line of the arguments, or of the configuration
 
 COSTS = ("parameters", "train_seconds", "test_seconds", "memory")
@@ -59,13 +60,12 @@ def read_results(path: Path, keyword: str) -> Run:
     run = Run(path.parent, path)
     key = {"error": "error_rate"}.get(keyword, keyword)
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        why = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "strerror", error)
-        run.why = visible(f"cannot be read ({why})"[:300])
+        content = record.parse(read_bytes(path, record.LARGEST_FILE))
+    except (OSError, ValueError) as error:
+        run.why = visible(f"cannot be read ({getattr(error, 'strerror', error)})"[:300])
         return run
     try:
-        check(content)
+        record.check(content)
         run.is_test = bool(content.get("eval_only"))
         run.dataset, run.classes, run.split, run.trainer, run.backbone, run.model_dir = (
             visible(content.get(name) or "")
@@ -74,10 +74,10 @@ def read_results(path: Path, keyword: str) -> Run:
         run.seed, run.shots = content.get("seed"), content.get("shots")
         others = content.get("other") or {}
         run.other = {
-            visible(name): percent(found[key], key) for name, found in others.items() if key in found
+            visible(name): record.percent(found[key], key) for name, found in others.items() if key in found
         }
         if key in content:
-            run.value, run.record = percent(content[key], key), content
+            run.value, run.record = record.percent(content[key], key), content
         else:
             run.why = f"no {key!r} in it"
     except ValueError as error:
@@ -86,7 +86,7 @@ def read_results(path: Path, keyword: str) -> Run:
 
 
 def read_log(path: Path, keyword: str, as_test: bool) -> Run:
-    """Reads one of Dassl's logs. The last value counts, of a training run only what follows its end.
+    """Reads one of Dassl's logs. The result on the test images counts, in a training run's after its end.
 
     Args:
         path: `log.txt` or a re-run's `log.txt-<date>`.
@@ -96,19 +96,19 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
     run = Run(path.parent, path, is_test=as_test)
     try:
         text = read_text(path)
-    except OSError as error:
-        run.why = f"cannot be read ({error.strerror})"
+        said = settings(text[:HEAD] + text[HEAD:].partition("\n")[0])
+        run.dataset, run.classes, run.split, run.backbone, run.trainer, run.model_dir = (
+            visible(record.text(said.get(key, ""), key))
+            for key in (
+                *("DATASET.NAME", "DATASET.SUBSAMPLE_CLASSES", "TEST.SPLIT", "MODEL.BACKBONE.NAME"),
+                *("trainer", "model_dir"),
+            )
+        )
+    except (OSError, ValueError) as error:
+        run.why = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
         return run
-    said = settings(text[:HEAD])
     if "eval_only" in said:
         run.is_test = said["eval_only"] == "True"
-    run.dataset, run.classes, run.split, run.backbone, run.trainer, run.model_dir = (
-        visible(said.get(key, ""))
-        for key in (
-            *("DATASET.NAME", "DATASET.SUBSAMPLE_CLASSES", "TEST.SPLIT", "MODEL.BACKBONE.NAME"),
-            *("trainer", "model_dir"),
-        )
-    )
     run.seed, run.shots = whole(said.get("seed", "")), whole(said.get("DATASET.NUM_SHOTS", ""))
     ours = first_line(text, "VLM-HeBA", OURS)
     if ours:
@@ -117,14 +117,16 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
         end = first_line(text, "=> result", RESULT)
     else:
         end = first_line(text, "Finish", END_OF_TRAINING)
-    values = values_in(text[end.end() :], keyword) if end else []
-    if values:
+    results = results_in(text if run.is_test else text[end.start() :], keyword) if end else []
+    if any(number for _, number in results):
+        tests = [result for result in results if result[0] not in ("val", "train")]
+        run.split = run.split if tests else results[-1][0]
+        numbers = [number for _, number in tests or results[-1:]]
+        run.why = ambiguity(numbers, said)
         try:
-            run.value = percent(float(values[-1][1]), keyword)
+            run.value = None if run.why else record.percent(as_number(numbers[-1]), keyword)
         except ValueError as error:
             run.why = str(error)
-        if why := "" if run.is_test else ambiguity(values, said):
-            run.value, run.why = None, why
     elif end:
         run.why = f'no "* {keyword}: …%" after "{end[1]}"'
     elif not text.strip():
@@ -161,30 +163,39 @@ def whole(text: str) -> int | None:
     return int(text) if re.fullmatch(r"-?\d{1,9}", text) else None
 
 
-def values_in(text: str, keyword: str) -> list[tuple[str, str]]:
-    """Each result's number, and the name of the set of images that it is of ("" if the log does not say)."""
-    number = re.compile(rf"\* {re.escape(keyword)}: (-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)%")
+def as_number(text: str) -> float | str:
+    """The number that a log's text stands for; the text itself if it is none, such as nan."""
+    return float(text) if NUMBER.fullmatch(text) else text
+
+
+def results_in(text: str, keyword: str) -> list[tuple[str, str]]:
+    """Each result's number ("" if it has none), and of which set of images ("" if the log does not say)."""
+    number = re.compile(rf"\* {re.escape(keyword)}: ([^\s%]*)%")
     found, of = [], ""
     for line in text.split("\n"):
         line = line.strip()
         if match := EVALUATION.match(line):
             of = match[1]
+        elif line.startswith("=> result"):
+            found.append((of, ""))
         elif match := number.match(line):
+            if found and not found[-1][1]:
+                found.pop()
             found.append((of, match[1]))
     return found
 
 
-def ambiguity(values: Sequence[tuple[str, str]], said: dict[str, str]) -> str:
-    """Why it is not told which classes a training run's result is of; "" if nothing speaks against it.
+def ambiguity(numbers: Sequence[str], said: dict[str, str]) -> str:
+    """Why it is not told which classes a log's result is of; "" if nothing speaks against it.
 
     Some codes test the base and then the novel classes after training, in one log.
     """
     if said.get("TRAINER.MODAL") == "base2novel" and said.get("DATASET.SUBSAMPLE_CLASSES") in (None, "all"):
         return "TRAINER.MODAL is base2novel: one log of base and novel classes, it does not tell them apart"
-    tests = [number for of, number in values if of not in ("val", "train")]
-    if len(set(tests)) > 1:
-        shown = ", ".join(f"{number[:20]}%" for number in tests[:4]) + ", …" * (len(tests) > 4)
-        return f"{len(tests)} results after the training ({shown}): which classes each is of is not told"
+    if len(set(map(as_number, numbers))) > 1:
+        shown = ", ".join(f"{number[:20]}%" if number else "none" for number in numbers[:4])
+        shown += ", …" * (len(numbers) > 4)
+        return f"{len(numbers)} results ({shown}): which classes each is of is not told"
     return ""
 
 
@@ -200,7 +211,9 @@ def how_it_ended(log: Path) -> str:
     try:
         written = log.stat().st_mtime
         if saved.is_file() and saved.stat().st_mtime >= written - 5:
-            lines = saved.read_text(encoding="utf-8", errors="replace").split("\n")
+            with saved.open("rb") as file:
+                file.seek(max(0, saved.stat().st_size - TAIL))
+                lines = file.read(TAIL).decode(errors="replace").split("\n")
             error = next((line for line in reversed(lines) if line.strip()), "")
             return f"crashed ({visible(error.strip()[:200])})"
     except OSError:

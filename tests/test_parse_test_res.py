@@ -97,8 +97,7 @@ def test_tests_are_recognised_without_the_flag(assets, capsys):
 @pytest.mark.parametrize("flags", [[], ["--test-log"]])
 def test_of_several_results_the_last_counts(assets, capsys, flags):
     assert (
-        "* accuracy: 14.20% +- 0.00%\n"
-        in parse(capsys, assets / "real/logs/HeBA/bestval/output" / CALTECH, *flags)[1]
+        "* accuracy: 14.20%\n" in parse(capsys, assets / "real/logs/HeBA/bestval/output" / CALTECH, *flags)[1]
     )
 
 
@@ -118,7 +117,7 @@ def test_a_resumed_run_alone_counts(assets, capsys, trainer, accuracy):
     )
     status, out, _ = parse(capsys, folder)
     assert status == 0
-    assert f"* accuracy: {accuracy}% +- 0.00%\n" in out
+    assert f"* accuracy: {accuracy}%\n" in out
 
 
 @pytest.mark.parametrize("trainer", ["HeBA", "LwEIB"])
@@ -193,7 +192,7 @@ def test_several_folders_of_seeds_are_shown_one_after_the_other(tmp_path, capsys
         write_results(tmp_path / name / "seed1", accuracy)
     out = parse(capsys, tmp_path / "a", tmp_path / "b")[1]
     summaries = [line for line in out.splitlines() if line.startswith("* ")]
-    assert summaries == ["* accuracy: 80.00% +- 0.00%", "* accuracy: 70.00% +- 0.00%"]
+    assert summaries == ["* accuracy: 80.00%", "* accuracy: 70.00%"]
 
 
 def test_neither_torch_nor_numpy_nor_matplotlib_is_imported(tmp_path):
@@ -212,7 +211,7 @@ def test_five_hundred_runs_take_less_than_a_second(tmp_path, capsys):
         for seed in range(25):
             for half in ("train_base", "test_new"):
                 write_results(
-                    tmp_path / experiment(half, f"set{dataset}") / f"seed{seed}", 50, **details("HeBA", 50)
+                    tmp_path / experiment(half, f"set{dataset}") / f"seed{seed}", 50, **details("HeBA")
                 )
     before = os.times()
     subprocess.run([sys.executable, SCRIPT, tmp_path], stdout=subprocess.DEVNULL, check=True)

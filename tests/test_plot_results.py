@@ -22,7 +22,16 @@ from reporting.plots.accuracy import draw_bars, draw_few_shot, draw_scatter
 from reporting.plots.runs import draw_class_changes, loss_curves
 from reporting.read import Run
 from reporting.tables import make_tables
-from tests.result_trees import cut, experiment, theirs, write_log, write_protocols, write_results, written
+from tests.result_trees import (
+    cut,
+    experiment,
+    make_record,
+    theirs,
+    write_log,
+    write_protocols,
+    write_results,
+    written,
+)
 
 pytestmark = pytest.mark.usefixtures("written_run")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -142,9 +151,9 @@ def test_class_changes_are_against_zero_shot_on_the_same_classes(tmp_path):
                 for entry, name, correct in zip(told, ("ant", "bee"), hits, strict=True)
             ]
             folder = tmp_path / experiment(half, "dtd", trainer) / "seed1"
-            write_results(
-                folder, 1.0, per_class=classes, **({"eval_only": True} if trainer != "HeBA" else {})
-            )
+            told = {"per_class": classes, "correct": sum(hits), "total": 20}
+            told |= {"eval_only": True} if trainer != "HeBA" else {}
+            write_results(folder, 5 * sum(hits), **told)
     found = class_changes(tables_of(tmp_path))
     assert [(dataset, column, changes) for _, dataset, column, changes in found] == [
         ("dtd", "Base", {"ant": 40, "bee": 0}),
@@ -250,9 +259,9 @@ EVIL = "\x1b]0;x\x07\x9b31m$\\frac$<b>"
 def test_names_from_records_do_no_harm_in_pictures_page_and_terminal(tmp_path, capsys):
     for half in ("train_base", "test_new"):
         for trainer in ("ZeroshotCLIP", EVIL):
-            classes = json.loads(written("base", "results.json"))["per_class"]
-            classes = [entry | {"classname": entry["classname"] + EVIL} for entry in classes]
             folder = tmp_path / EVIL / experiment(half, "dtd", trainer) / "seed1"
+            classes = make_record(folder, 80.0)["per_class"]
+            classes = [entry | {"classname": entry["classname"] + EVIL} for entry in classes]
             told = {"per_class": classes, "command": f"python {EVIL}", "eval_only": half == "test_new"}
             write_results(folder, 80.0, trainer=trainer, **told)
             write_log(folder / "log.txt", theirs())

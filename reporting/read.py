@@ -26,6 +26,7 @@ HEAD = 20_000  # letters, and what is left of that line; arguments and configura
 TAIL = 65_536  # bytes of a traceback, whose last line tells the error
 SETTING = re.compile(r"( {0,40})(\w{1,80}):[ \t]*(.*)")  # a line of the arguments, or of the configuration
 
+RUN_FILE = re.compile(r"results\.json|log\.txt(-[0-9-]+)?")
 COSTS = ("parameters", "train_seconds", "test_seconds", "memory")
 STILL_WARM = 15 * 60  # seconds: a log written since then may belong to a process that is running
 
@@ -228,9 +229,8 @@ def run_files(folder: Path) -> list[Path]:
     Raises:
         OSError: the folder cannot be read.
     """
-    logs = [path for path in folder.iterdir() if re.fullmatch(r"log\.txt(-[\d-]+)?", path.name)]
-    results = folder / "results.json"
-    return [path for path in [results, *sorted(logs, reverse=True)] if path.is_file()]
+    found = sorted((path for path in folder.iterdir() if RUN_FILE.fullmatch(path.name)), reverse=True)
+    return [path for path in found if path.is_file()]
 
 
 def read_folder(folder: Path, keyword: str, want_test: bool) -> Run:

@@ -195,6 +195,70 @@ def test_several_folders_of_seeds_are_shown_one_after_the_other(tmp_path, capsys
     assert summaries == ["* accuracy: 80.00%", "* accuracy: 70.00%"]
 
 
+# The same run twice.
+
+AGAIN = "found a second time, by a link or another folder that was given: each counts once"
+
+
+def test_a_folder_given_twice_or_by_a_link_is_shown_once(tmp_path, capsys):
+    for seed in (1, 2):
+        write_results(tmp_path / "a" / f"seed{seed}", 79 + seed)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    for other in (tmp_path / "a", tmp_path / "link"):
+        status, out, _ = parse(capsys, tmp_path / "a", other)
+        assert status == 0
+        assert out.count("* accuracy: 80.50% +- 0.50%") == 1
+        assert f"note: {other} is the folder {tmp_path / 'a'}, which counts once\n" in out
+    out = parse(capsys, tmp_path / "a", tmp_path / "a/seed2")[1]
+    assert f"note: {tmp_path}/a/seed2 lies in {tmp_path}/a, where it counts\n" in out
+    assert out.count("accuracy: 81.00%") == 1
+    out = parse(capsys, tmp_path, tmp_path / "a", "--multi-exp")[1]
+    assert f"note: {tmp_path}/a lies in {tmp_path}, where it counts\n" in out
+    assert out.count("* accuracy: 80.50% +- 0.50%") == 1
+
+
+def test_a_seed_or_an_experiment_that_is_a_link_to_another_counts_once(tmp_path, capsys):
+    for name, accuracy in (("b", 80), ("c", 70)):
+        for seed in (2, 3):
+            write_results(tmp_path / name / f"seed{seed}", accuracy + seed)
+    (tmp_path / "b/seed1").symlink_to(tmp_path / "b/seed2")
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    out = parse(capsys, tmp_path / "b")[1]
+    assert f"note: {tmp_path}/b/seed1 is the folder {tmp_path}/b/seed2, which counts once\n" in out
+    assert "* accuracy: 82.50% +- 0.50%\n" in out
+    out = parse(capsys, tmp_path, "--multi-exp")[1]
+    assert f"note: {tmp_path}/a is the folder {tmp_path}/b, which counts once\n" in out
+    assert out.endswith("Average performance\n* accuracy: 77.50%\n")
+
+
+def test_runs_that_a_table_finds_twice_count_once_and_are_told_in_one_line(tmp_path, capsys):
+    write_protocols(tmp_path / "output", ["dtd"], seeds=2)
+    once = parse(capsys, tmp_path / "output", "--format", "json")[1]
+    base = tmp_path / "output/base2new"
+    for again, number in ((tmp_path / "output", 21), (base, 6)):
+        status, out, err = parse(capsys, tmp_path / "output", again, "--format", "json")
+        assert (status, out, err) == (0, once, f"note: {again}: {number} runs {AGAIN}\n")
+    seeds = tmp_path / "output" / experiment("train_base", "dtd")
+    (seeds / "seed3").symlink_to(seeds / "seed1")
+    (tmp_path / "output/a_best").symlink_to(seeds / "seed2")  # where no script puts runs
+    status, out, err = parse(capsys, tmp_path / "output", "--format", "json")
+    assert (status, out, err) == (0, once, f"note: {tmp_path}/output: 2 runs {AGAIN}\n")
+
+
+def test_a_wrong_command_line_is_one_line_and_shows_no_control_characters(tmp_path, capsys):
+    for argv in (["--output", "a"], ["x", "--\x1b[2J"], ["x", "--format", "\x1b[2J"], []):
+        with pytest.raises(SystemExit) as left:
+            parse_test_res.main(argv)
+        out, err = capsys.readouterr()
+        assert (left.value.code, out) == (2, "")
+        assert re.fullmatch(r"error: [ -~…]+; --help tells what can be given\n", err)
+
+
+def test_a_file_in_place_of_a_folder_is_named_so(tmp_path, capsys):
+    (tmp_path / "log.txt").touch()
+    assert parse(capsys, tmp_path / "log.txt")[1:] == ("", f"error: not a directory: {tmp_path}/log.txt\n")
+
+
 def test_neither_torch_nor_numpy_nor_matplotlib_is_imported(tmp_path):
     write_protocols(tmp_path, ["dtd"], seeds=1)
     code = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import parse_test_res; "

@@ -303,6 +303,28 @@ def test_mistakes_are_one_line(tmp_path, capsys, output):
     assert fails(capsys, few, "--out", tmp_path / "file/plots").startswith("error: cannot write: ")
 
 
+def test_pictures_and_page_never_replace_what_runs_wrote(output, tmp_path, capsys):
+    (tmp_path / "link").symlink_to(output)
+    seed = output / experiment("train_base", "dtd") / "seed1"
+    for out in (output, tmp_path / "link", seed):
+        said = fails(capsys, output, "--out", out)
+        assert said.startswith(f"error: --out {out} is a folder of runs that was given; ")
+    (tmp_path / "page.html").symlink_to(seed / "results.json")
+    former = (seed / "results.json").read_bytes()
+    for page in (seed / "results.json", tmp_path / "page.html"):
+        said = fails(capsys, output, "--out", tmp_path / "plots", "--html", page)
+        assert said.startswith(f"error: --html {page}: a file of a run is called so; ")
+    assert (seed / "results.json").read_bytes() == former
+    assert not (tmp_path / "plots").exists()
+
+
+def test_runs_given_twice_are_told_in_one_line(output, tmp_path, capsys):
+    few = output / "base2new/train_base/dtd"
+    assert plot_results.main([str(few), str(few), "--out", str(tmp_path / "plots")]) == 0
+    again = "found a second time, by a link or another folder that was given: each counts once"
+    assert capsys.readouterr().err == f"note: {few}: 3 runs {again}\n"
+
+
 def test_a_full_disk_keeps_the_former_page_and_pictures(output, tmp_path, capsys, monkeypatch):
     argv = [
         output / "base2new/train_base/dtd",

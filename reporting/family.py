@@ -88,14 +88,15 @@ def show_experiment(
     mean = statistics.fmean(values)
     out(f"===\nSummary of directory: {visible(directory)}")
     over_seeds = spread(values, ci95)
-    out(f"* {keyword}: {mean:.2f}%" + ("" if over_seeds is None else f" +- {over_seeds:.2f}%") + "\n===")
+    shown = f"{mean:.2f}%" + ("" if over_seeds is None else f" +- {over_seeds:.2f}%")
+    out(f"* {visible(keyword)}: {shown}\n===")
     return mean
 
 
 def seed_line(run: Run, keyword: str) -> str:
     if run.value is None:
         return f"not counted: {visible(run.folder)}: {run.why}"
-    return f"file: {visible(run.file)}. {keyword}: {run.value:.2f}%. "
+    return f"file: {visible(run.file)}. {visible(keyword)}: {run.value:.2f}%. "
 
 
 def show_experiments(
@@ -107,7 +108,7 @@ def show_experiments(
     counted = [mean for mean in means.values() if mean is not None]
     if not counted:
         return None
-    out(f"Average performance\n* {keyword}: {statistics.fmean(counted):.2f}%")
+    out(f"Average performance\n* {visible(keyword)}: {statistics.fmean(counted):.2f}%")
     for folder, mean in means.items():
         if mean is None:
             out(f"note: not in the average, no finished run: {visible(folder)}")

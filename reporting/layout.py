@@ -38,8 +38,8 @@ PATTERNS = [  # the first one that fits counts
     rf"(?P<half>xd)/(?P<dataset>{N})/(?P<trainer>{N})/{CONFIG}(?P<variant>/.+?)?/{SEED}",
     rf"(?P<dataset>{N})/(?P<trainer>{N})/{CONFIG}(?P<variant>/.+?)?/{SEED}",
 ]
-LAYOUTS = [re.compile(rf"(?:^|.*/){pattern}\Z") for pattern in PATTERNS]
-UNSEEDED = re.compile(rf"(?:^|.*/)(?P<trainer>{N})/(?P<config>{N})/(?P<dataset>{N})\Z")
+LAYOUTS = [re.compile(rf"(?:^|.*/){pattern}\Z", re.DOTALL) for pattern in PATTERNS]
+UNSEEDED = re.compile(rf"(?:^|.*/)(?P<trainer>{N})/(?P<config>{N})/(?P<dataset>{N})\Z", re.DOTALL)
 IS_SEED = re.compile(r"seed_?\d{1,9}")
 DEEPEST = 12  # levels below the given directory
 

@@ -106,7 +106,7 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
             )
         )
     except (OSError, ValueError) as error:
-        run.why = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
+        run.why = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else visible(error)
         return run
     if "eval_only" in said:
         run.is_test = said["eval_only"] == "True"
@@ -127,9 +127,9 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
         try:
             run.value = None if run.why else record.percent(as_number(numbers[-1]), keyword)
         except ValueError as error:
-            run.why = str(error)
+            run.why = visible(error)
     elif end:
-        run.why = f'no "* {keyword}: …%" after "{end[1]}"'
+        run.why = visible(f'no "* {keyword}: …%" after "{end[1]}"')
     elif not text.strip():
         run.why = "empty"
     elif ours and path.with_name("results.json").exists():

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.dom import minidom
 
 import pytest
 
@@ -253,7 +254,7 @@ def test_the_command_of_a_run_that_the_program_wrote_is_shown_as_it_was(written_
 # What goes wrong.
 
 
-EVIL = "\x1b]0;x\x07\x9b31m$\\frac$<b>"
+EVIL = "\x1b]0;x\x07\x9b31m\n\uffff$\\frac$<b>"
 
 
 def test_names_from_records_do_no_harm_in_pictures_page_and_terminal(tmp_path, capsys):
@@ -270,10 +271,29 @@ def test_names_from_records_do_no_harm_in_pictures_page_and_terminal(tmp_path, c
     said = "".join(capsys.readouterr())
     page = (tmp_path / "report.html").read_text("utf-8")
     for text in (said, page):
-        assert r"\x1b]0;x\x07\x9b31m" in text
-        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
+        assert r"\x1b]0;x\x07\x9b31m\x0a\uffff$" in text
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\uffff]", text)
     assert "<b>" not in page
     assert any(path.name.startswith("classes_") for path in (tmp_path / f"plots{EVIL}").iterdir())
+    for path in (tmp_path / f"plots{EVIL}").glob("*.svg"):
+        minidom.parse(str(path))  # XML allows fewer characters than JSON
+
+
+def test_pictures_of_methods_with_long_names_get_names_that_a_disk_takes(tmp_path):
+    trainers = ["x" * 250, "é" * 120, "x" * 200]
+    for trainer in ("ZeroshotCLIP", *trainers):
+        write_results(tmp_path / experiment("train_base", "dtd", trainer, "y" * 200) / "seed1", 80.0)
+    assert plot_results.main([str(tmp_path), "--out", str(tmp_path / "plots")]) == 0
+    names = [path.name for path in (tmp_path / "plots").glob("classes_*.svg")]
+    assert len(names) == len(trainers)
+
+
+def test_a_hostile_keyword_reaches_no_axis(tmp_path):
+    write_results(tmp_path / experiment("train_base", "dtd") / "seed1", 80.0, **{EVIL: 70})
+    for shots in (1, 4):
+        write_results(tmp_path / f"few_shot/dtd/shots_{shots}/HeBA/x/seed1", 80.0, **{EVIL: 70})
+    (table,) = [t for t in make_tables(find_places([tmp_path])[0], EVIL) if t.key.kind == "few_shot"]
+    assert draw_few_shot([table]).get_supylabel() == r"\x1b]0;x\x07\x9b31m\x0a\uffff$\frac$<b> (%)"
 
 
 def test_a_damaged_record_is_named_on_the_page_and_in_no_picture(tmp_path):

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -576,6 +578,42 @@ def test_a_name_with_a_line_break_forges_no_line(tmp_path, capsys):
     write_results(tmp_path / "x\n* accuracy: 99.99%" / "seed1", 80.0)
     out = parse(capsys, tmp_path / "x\n* accuracy: 99.99%")[1]
     assert [line for line in out.splitlines() if line.startswith("* ")] == ["* accuracy: 80.00%"]
+
+
+# A folder's name may hold any bytes but / and NUL: here bytes of no encoding, and a line that is no result.
+HOSTILE = os.fsdecode(b"\x1b[2J\xff\x9b\n* accuracy: 99.99%\r") + "\x9b\u202e\u2067\uffff"
+ASCII = {"PYTHONIOENCODING": "ascii"}
+C = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.parametrize("environment", [{}, ASCII, C])
+@pytest.mark.parametrize("flags", [(), ("--format", "csv"), ("--keyword", HOSTILE)])
+@pytest.mark.parametrize("single", [False, True])
+def test_any_name_is_printed_harmlessly_in_any_encoding(tmp_path, environment, flags, single):
+    seeds = tmp_path / HOSTILE / experiment("train_base", "dtd", HOSTILE)
+    write_results(
+        seeds / "seed1", 80.0, trainer=HOSTILE, other={HOSTILE: {"accuracy": 70}}, model_dir=HOSTILE
+    )
+    (seeds / "seed2").mkdir()
+    (seeds / "seed2/results.json").write_text(
+        json.dumps({HOSTILE: 1})[:-1] + ", " + json.dumps({HOSTILE: 1})[1:]
+    )
+    (seeds / "seed3").symlink_to(seeds / "seed1")
+    (tmp_path / HOSTILE / "none").mkdir()
+    (tmp_path / HOSTILE / "none/log.txt").touch()
+    (tmp_path / HOSTILE / HOSTILE).symlink_to(tmp_path / HOSTILE / "none")
+    if single and "--format" in flags:
+        flags = ("--format", HOSTILE)
+    command = [sys.executable, parse_test_res.__file__, seeds if single else tmp_path, *flags]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True)
+    both = (done.stdout + done.stderr).decode()
+    assert done.returncode == (2 if "--keyword" in flags or HOSTILE in flags else 0)
+    assert done.returncode or "80.0" in both
+    assert r"\x1b[2J" in both
+    assert "Traceback" not in both
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\u2067\uffff]", both)
+    assert not [line for line in both.splitlines() if line.startswith("* accuracy: 99")]
 
 
 def test_our_logs_have_the_line_that_tells_them_apart():

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from reporting.text import read_bytes, read_text, visible
 
 # "Finished" stands in logs of an older Dassl; MaPLe's and PromptSRC's scripts look for it.
 END_OF_TRAINING = re.compile(r"^[ \t]*(Finish(?:ed)? training)[ \t]*$", re.MULTILINE)
+ARGUMENTS = "** Arguments **"  # Dassl's first heading, once in each process
+ENDS = {False: ("Finish training", "Finished training"), True: ("=> result",)}  # by whether it is a test
 RESULT = re.compile(r"^[ \t]*(=> result)", re.MULTILINE)
 EVALUATION = re.compile(r"Evaluate on the \*(\w+)\* set")
 # In each log of our train.py. Several evaluations may follow, and the log does not tell which is the last.
 OURS = re.compile(r"^VLM-HeBA: a run is finished", re.MULTILINE)
 EPOCH = re.compile(r"^epoch \[(\d{1,9}/\d{1,9})\]", re.MULTILINE)
 NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?")
-HEAD = 20_000  # letters, and what is left of that line; arguments and configuration take some 7,000
+HEAD = 1000  # lines that are not blank; arguments and configuration take some 300
 TAIL = 65_536  # bytes of a traceback, whose last line tells the error
 SETTING = re.compile(r"( {0,40})(\w{1,80}):[ \t]*(.*)")  # a line of the arguments, or of the configuration
 
@@ -97,7 +100,7 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
     run = Run(path.parent, path, is_test=as_test)
     try:
         text = read_text(path)
-        said = settings(text[:HEAD] + text[HEAD:].partition("\n")[0])
+        said = settings(text)
         run.dataset, run.classes, run.split, run.backbone, run.trainer, run.model_dir = (
             visible(record.text(said.get(key, ""), key))
             for key in (
@@ -119,10 +122,15 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
     else:
         end = first_line(text, "Finish", END_OF_TRAINING)
     results = results_in(text if run.is_test else text[end.start() :], keyword) if end else []
-    if any(number for _, number in results):
-        tests = [result for result in results if result[0] not in ("val", "train")]
-        run.split = run.split if tests else results[-1][0]
-        numbers = [number for _, number in tests or results[-1:]]
+    if tests := [result for result in results if result[0] not in ("val", "train")]:
+        results = tests
+    elif results:
+        run.split = results[-1][0]
+        results = results[-1:]
+    numbers = [number for _, number in results]
+    if (runs := text.count(ARGUMENTS)) > 1:
+        run.why = f"holds the logs of {runs} runs, one after the other"
+    elif any(numbers):
         run.why = ambiguity(numbers, said)
         try:
             run.value = None if run.why else record.percent(as_number(numbers[-1]), keyword)
@@ -134,6 +142,8 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
         run.why = "empty"
     elif ours and path.with_name("results.json").exists():
         run.why = "counts only by its results.json"
+    elif not ours and (line := inside_line(ENDS[run.is_test], text)):
+        run.why = visible(f'its end stands inside a line: "{line}"; take out what stands before its lines')
     elif "\0" in text:
         run.why = "holds NUL characters: it is damaged, or in two encodings"
     else:
@@ -143,11 +153,11 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
     return run
 
 
-def settings(head: str) -> dict[str, str]:
+def settings(text: str) -> dict[str, str]:
     """The arguments by name (`seed`) and the configuration by key (`DATASET.NAME`) at a log's beginning."""
     found: dict[str, str] = {}
     outer: list[tuple[int, str]] = []  # indentation and name of the nodes around a line
-    for line in head.split("\n"):
+    for line in islice(filter(str.strip, text.split("\n")), HEAD):
         if not (match := SETTING.fullmatch(line)):
             continue
         depth, name, value = len(match[1]), match[2], match[3].strip()
@@ -204,6 +214,15 @@ def first_line(text: str, word: str, pattern: re.Pattern) -> re.Match | None:
     """The first match of a pattern for whole lines that have the word in them; fast where none has."""
     at = text.find(word)
     return pattern.search(text, text.rfind("\n", 0, at) + 1) if at >= 0 else None
+
+
+def inside_line(ends: Sequence[str], text: str) -> str:
+    """The line in which a run's end stands beside something else, or its part around the end; "" if none."""
+    found = [text.find(end) for end in ends if end in text]
+    if not found:
+        return ""
+    at = min(found)
+    return text[max(text.rfind("\n", 0, at) + 1, at - 60) : at + 40].partition("\n")[0].strip()
 
 
 def how_it_ended(log: Path) -> str:

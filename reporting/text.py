@@ -12,9 +12,11 @@ MARKS = {  # UTF-32 first: its little-endian mark begins with that of UTF-16
     codecs.BOM_UTF16_BE: "utf-16",
     codecs.BOM_UTF8: "utf-8-sig",
 }
-# Colours and cursor movements, window titles, two-character escapes. All repetitions are bounded or end at
-# the next escape character, so that the search takes linear time.
-ESCAPE = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)|[@-Z\\-_])")
+# Colours and cursor movements, window titles and links, character sets (`tput sgr0`), two-character escapes.
+# All repetitions are bounded or end at the next escape character, so that the search takes linear time.
+ESCAPE = re.compile(
+    r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)|[ -/]{1,8}[0-~]|[0-Z\\^-~])"
+)
 # What `ts`, `docker logs -t` and Python's logging put before a line, and one space.
 STAMP = re.compile(
     r"^\[?(?:\d{4}[-/.]\d\d?[-/.]\d\d?[T ]|[A-Z][a-z]{2} [ \d]\d |\d\d?[-/]\d\d?[T ])?"

@@ -207,6 +207,10 @@ def test_a_log_with_a_name_that_is_none_is_not_read(tmp_path, capsys, name, key,
         lambda log: log.replace("\n", "\r\n").encode("utf-16")[:-1],  # cut in the middle of a character
         lambda log: re.sub("^.*$", "\x1b[1;32m\\g<0>\x1b[0m", log, flags=re.M).encode(),
         lambda log: re.sub("^", "\x1b]0;training\x07\x1b[K", log, flags=re.M).encode(),
+        lambda log: re.sub("$", "\x1b(B\x1b[m", log, flags=re.M).encode(),  # tput sgr0
+        lambda log: re.sub(
+            "^.*$", "\x1b7\x1b]8;;http://x\x1b\\\\\\g<0>\x1b]8;;\x1b\\\\\x1b8", log, flags=re.M
+        ).encode(),
         lambda log: re.sub("^", "[2026-01-01 10:00:00] ", log, flags=re.M).encode(),
         lambda log: re.sub(
             "^", "2026-01-01T10:00:00.123456789Z ", log, flags=re.M
@@ -215,6 +219,7 @@ def test_a_log_with_a_name_that_is_none_is_not_read(tmp_path, capsys, name, key,
         lambda log: re.sub("^", "[2026-01-01 10:00:00,123][train][INFO] - ", log, flags=re.M).encode(),
         lambda log: re.sub("^", "2026-01-01 10:00:00,123 - INFO - ", log, flags=re.M).encode("utf-16"),
         lambda log: b"\n" * 2_000_000 + log.encode(),
+        lambda log: log.replace("\n", " " * 200_000 + "\n \n", 5).encode(),
     ],
 )
 def test_encodings_colours_and_time_stamps_are_read(tmp_path, passed_through):
@@ -224,6 +229,28 @@ def test_encodings_colours_and_time_stamps_are_read(tmp_path, passed_through):
     assert (run.why, run.value, run.is_test) == ("", 84.2, False)
     told = (run.dataset, run.seed, run.classes, run.split, run.shots, run.trainer)
     assert told == ("Caltech101", 1, "base", "test", 4, "HeBA")
+
+
+@pytest.mark.parametrize("before", ["INFO:root:", "worker-0 | ", "(train pid=3) ", "\x1b\x07"])
+@pytest.mark.parametrize(("part", "end"), [("base", "Finish training"), ("novel", "=> result")])
+def test_a_log_with_something_else_in_its_lines_is_not_called_running(tmp_path, capsys, before, part, end):
+    write_log(tmp_path / "seed1/log.txt", re.sub("^", lambda _: before, theirs("84.2", part), flags=re.M))
+    status, out, _ = parse(capsys, tmp_path, *["--test-log"] * (part == "novel"))
+    assert status == 2
+    shown = before.replace("\x1b\x07", r"\x1b\x07")
+    assert f'log.txt: its end stands inside a line: "{shown}{end}"; take out what stands before' in out
+
+
+def test_logs_of_two_runs_in_one_file_are_not_read(tmp_path, capsys):
+    for first, second in (("base", "novel"), ("novel", "base"), ("base", "base")):
+        log = cut(theirs("90.0", first), "* total" if first == "novel" else "epoch [3/3]") + theirs(
+            "80.0", second
+        )
+        write_log(tmp_path / "seed1/log.txt", log)
+        for flags in ([], ["--test-log"]):
+            status, out, _ = parse(capsys, tmp_path, *flags)
+            assert status == 2
+            assert "log.txt: holds the logs of 2 runs, one after the other\n" in out
 
 
 @pytest.mark.parametrize(

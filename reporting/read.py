@@ -4,6 +4,7 @@ A record counts before a log, for its precision. Of `log.txt` and its re-runs `l
 finished one counts. A log of this repository's train.py counts only with its record.
 """
 
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -266,6 +267,8 @@ def read_folder(folder: Path, keyword: str, want_test: bool) -> Run:
             run.notes = [f"{why}; {path.name} is used" for why in passed_over]
             return run
         passed_over.append(f"{path.name}: {run.why or ('a test' if run.is_test else 'a training run')}")
+    named = [path for path in folder.iterdir() if RUN_FILE.fullmatch(path.name) and not path.is_file()]
+    passed_over += [f"{path.name}: not a file, or a broken link" for path in sorted(named)]
     if (folder / "resume.pth.tar").is_file():
         passed_over.append("resume.pth.tar is there: the same command goes on from it")
     return Run(folder, why="; ".join(passed_over) or "no log.txt and no results.json")
@@ -274,14 +277,19 @@ def read_folder(folder: Path, keyword: str, want_test: bool) -> Run:
 def read_seeds(folders: Sequence[Path], keyword: str, want_test: bool) -> list[Run]:
     """Reads the seeds of an experiment: their tests if `want_test`, else their training runs.
 
-    If none of these has finished, finished ones of the other kind count: nothing can be confused then.
+    If none of these has finished, finished ones of the other kind count: nothing can be confused then. A file
+    that links give to several seeds counts once.
     """
-    wanted = [read_folder(folder, keyword, want_test) for folder in folders]
-    if all(run.value is None for run in wanted):
+    runs = [read_folder(folder, keyword, want_test) for folder in folders]
+    if all(run.value is None for run in runs):
         others = [read_folder(folder, keyword, not want_test) for folder in folders]
         if any(run.value is not None for run in others):
-            return others
-    return wanted
+            runs = others
+    first: dict[str, Run] = {}
+    for run in runs:
+        if run.value is not None and (same := first.setdefault(os.path.realpath(run.file), run)) is not run:
+            run.value, run.why = None, f"{run.file.name} is the same file as that of {visible(same.folder)}"
+    return runs
 
 
 def cost(record: dict[str, Any]) -> dict[str, float]:

@@ -231,6 +231,18 @@ def test_a_seed_or_an_experiment_that_is_a_link_to_another_counts_once(tmp_path,
     assert out.endswith("Average performance\n* accuracy: 77.50%\n")
 
 
+def test_a_record_that_is_a_link_to_another_seeds_counts_once(tmp_path, capsys):
+    for seed in (1, 2):
+        write_results(tmp_path / f"seed{seed}", 79 + seed)
+    (tmp_path / "seed3").mkdir()
+    (tmp_path / "seed3/results.json").symlink_to(tmp_path / "seed2/results.json")
+    out = parse(capsys, tmp_path)[1]
+    assert (
+        f"not counted: {tmp_path}/seed3: results.json is the same file as that of {tmp_path}/seed2\n" in out
+    )
+    assert "* accuracy: 80.50% +- 0.50%\n" in out
+
+
 def test_runs_that_a_table_finds_twice_count_once_and_are_told_in_one_line(tmp_path, capsys):
     write_protocols(tmp_path / "output", ["dtd"], seeds=2)
     once = parse(capsys, tmp_path / "output", "--format", "json")[1]

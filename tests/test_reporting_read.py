@@ -572,6 +572,20 @@ def test_an_unreadable_file_is_named(tmp_path, capsys, locked, name):
         assert "results.json. accuracy: 80.00%. " in out
 
 
+def test_a_record_that_is_no_file_is_named(tmp_path, capsys):
+    for seed in range(1, 5):
+        write_results(tmp_path / f"seed{seed}", 80.0)
+        if seed > 1:
+            (tmp_path / f"seed{seed}/results.json").unlink()
+    (tmp_path / "seed2/results.json").mkdir()
+    (tmp_path / "seed3/results.json").symlink_to("results.json")
+    (tmp_path / "seed4/results.json").symlink_to(os.devnull)
+    status, out, _ = parse(capsys, tmp_path)
+    assert status == 0
+    for seed in (2, 3, 4):
+        assert f"not counted: {tmp_path}/seed{seed}: results.json: not a file, or a broken link\n" in out
+
+
 EVIL = "\x1b[2J\x1b]0;x\x07\x9b31m\x7f\u202eevil"
 SHOWN = r"\x1b[2J\x1b]0;x\x07\x9b31m\x7f\u202eevil"
 

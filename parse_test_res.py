@@ -5,12 +5,12 @@
     python parse_test_res.py output/base2new/train_base/caltech101/shots_16/HeBA --multi-exp
     python parse_test_res.py output --format markdown --vs HeBA LwEIB PromptSRC
 
-The first three are the CoOp family's calls and print its lines. The last finds trainers, data sets, shots
-and seeds by itself (base-to-novel, cross-dataset, domain generalisation, few-shot; runs of this repository,
-LwEIB, MMA, CoOp, MaPLe, PromptSRC, KgCoOp, TCP, DPC, HPT, TextRefiner, CLAP) and sets published results
-beside: the number, in brackets by how much ours is above it. A run is read from its results.json if there is
-one, else from its log, and counts for the data set, seed and classes that this names. What is not counted is
-named, with the reason.
+The first three are the CoOp family's calls and print its lines; one seed alone has no spread, here as in
+the tables. The last finds trainers, data sets, shots and seeds by itself (base-to-novel, cross-dataset,
+domain generalisation, few-shot; runs of this repository, LwEIB, MMA, CoOp, MaPLe, PromptSRC, KgCoOp, TCP,
+DPC, HPT, TextRefiner, CLAP) and sets published results beside: the number, in brackets by how much ours is
+above it. A run is read from its results.json if there is one, else from its log, and counts for the data
+set, seed and classes that this names. What is not counted is named, with the reason.
 """
 
 import sys
@@ -26,17 +26,16 @@ from pathlib import Path
 
 from command_line import fail, one_line_errors
 from reporting import compare, family, machine, published, render
-from reporting.command import print_lines
+from reporting.command import Parser, not_a_folder, print_lines, print_strays
 from reporting.layout import find_places
 from reporting.tables import Table, make_tables, overviews
-from reporting.text import visible
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = Parser(description=__doc__, formatter_class=raw)
     parser.add_argument(
         "directory", type=Path, nargs="+", help="holds seed1, seed2, …; or runs anywhere below"
     )
@@ -57,10 +56,9 @@ def main(argv: list[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ± in its encoding shows a question mark
     args.vs = args.vs and published.choose(args.vs)
-    for directory in args.directory:
-        if not directory.is_dir():
-            return fail(f"no such directory: {directory}")
-    places, strays = find_places(args.directory)
+    if wrong := not_a_folder(args.directory):
+        return fail(wrong)
+    places, strays, repeated = find_places(args.directory)
     # The family's question is about a seed's folder or the one above; ours about whatever lies deeper.
     runs = [place.folder for place in places] + list(strays)
     deeper = [folder for folder in runs if not {folder, folder.parent} & set(args.directory)]
@@ -69,14 +67,14 @@ def main(argv: list[str] | None = None) -> int:
             return fail(f"--format {args.format} is for tables; give a folder above those of the seeds")
         show = family.show_experiments if args.multi_exp else family.show_experiment
         options = (args.keyword, args.test_log, args.ci95, print_lines)
-        found = [show(directory, *options) for directory in args.directory]
+        directories = family.given_once(args.directory, args.multi_exp, print_lines)
+        found = [show(directory, *options) for directory in directories]
         has_result = any(mean is not None for mean in found)
     else:
         tables = make_tables(places, args.keyword, args.ci95)
         has_result = any(row.cells for table in tables for row in table.rows)
         print_tables(tables, args)
-        for folder, why in strays.items():
-            print_lines(f"in no table: {visible(folder)} {why}", file=sys.stderr)
+        print_strays(strays, repeated, "table")
     if not has_result:
         where = ", ".join(str(directory) for directory in args.directory)
         return fail(

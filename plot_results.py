@@ -17,21 +17,23 @@ if __name__ == "__main__":  # before the other imports: Ctrl-C ends these with a
     command_line.run("plot_results")
 
 import argparse
+import os
 from pathlib import Path
 
 from command_line import fail, one_line_errors
 from fileio import write_text
 from reporting import compare, published
-from reporting.command import print_lines
+from reporting.command import Parser, not_a_folder, print_lines, print_strays
 from reporting.layout import find_places
 from reporting.page import make_page
+from reporting.read import RUN_FILE
 from reporting.tables import make_tables, overviews
 from reporting.text import visible
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = Parser(description=__doc__, formatter_class=raw)
     parser.add_argument("directory", type=Path, nargs="+", help="runs lie anywhere below")
     parser.add_argument(
         "--out", type=Path, default=Path("plots"), help="folder for the pictures (default: plots)"
@@ -53,12 +55,15 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return fail(f'{error}; pictures need matplotlib: pip install "matplotlib>=3.8"')
     args.vs = args.vs and published.choose(args.vs)
-    for directory in args.directory:
-        if not directory.is_dir():
-            return fail(f"no such directory: {directory}")
-    places, strays = find_places(args.directory)
-    for folder, why in strays.items():
-        print_lines(f"in no picture: {visible(folder)} {why}", file=sys.stderr)
+    if wrong := not_a_folder(args.directory):
+        return fail(wrong)
+    places, strays, repeated = find_places(args.directory)
+    taken = {os.path.realpath(folder) for folder in [*args.directory, *(p.folder for p in places)]}
+    if os.path.realpath(args.out) in taken:
+        return fail(f"--out {args.out} is a folder of runs that was given; name another one for the pictures")
+    if args.html and RUN_FILE.fullmatch(Path(os.path.realpath(args.html)).name):
+        return fail(f"--html {args.html}: a file of a run is called so; name another one for the page")
+    print_strays(strays, repeated, "picture")
     tables = make_tables(places, args.keyword, args.ci95)
     if not any(row.cells for table in tables for row in table.rows):
         where = ", ".join(str(directory) for directory in args.directory)
@@ -76,5 +81,5 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         return fail(f"cannot write: {error}; make room, or name other places with --out and --html")
     for path in written:
-        print_lines(path)
+        print_lines(visible(path))
     return 0

@@ -161,7 +161,7 @@ def entry(place: Place, run: Run, is_few_shot: bool = False) -> Entry:
     elif place.half in HALVES and place.foreign:
         wrong = f"its model was trained on {place.foreign} (model_dir {run.model_dir})"
     elif run.split not in ("", "test"):
-        wrong = f"TEST.SPLIT is {run.split}, not test"
+        wrong = f"it was evaluated on {run.split}, not on test"
     elif run.shots not in (None, place.shots) and place.shots and not run.is_test:
         wrong = f"DATASET.NUM_SHOTS is {run.shots}, not {place.shots}"
     return Entry(place, run, column, wrong, any(note.startswith(MOVED) for note in run.notes))

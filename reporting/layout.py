@@ -38,8 +38,8 @@ PATTERNS = [  # the first one that fits counts
     rf"(?P<half>xd)/(?P<dataset>{N})/(?P<trainer>{N})/{CONFIG}(?P<variant>/.+?)?/{SEED}",
     rf"(?P<dataset>{N})/(?P<trainer>{N})/{CONFIG}(?P<variant>/.+?)?/{SEED}",
 ]
-LAYOUTS = [re.compile(rf"(?:^|.*/){pattern}\Z") for pattern in PATTERNS]
-UNSEEDED = re.compile(rf"(?:^|.*/)(?P<trainer>{N})/(?P<config>{N})/(?P<dataset>{N})\Z")
+LAYOUTS = [re.compile(rf"(?:^|.*/){pattern}\Z", re.DOTALL) for pattern in PATTERNS]
+UNSEEDED = re.compile(rf"(?:^|.*/)(?P<trainer>{N})/(?P<config>{N})/(?P<dataset>{N})\Z", re.DOTALL)
 IS_SEED = re.compile(r"seed_?\d{1,9}")
 DEEPEST = 12  # levels below the given directory
 
@@ -64,40 +64,57 @@ def natural(name: str) -> list:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)]
 
 
-def find_places(directories: Sequence[Path]) -> tuple[list[Place], dict[Path, str]]:
+def find_places(directories: Sequence[Path]) -> tuple[list[Place], dict[Path, str], list[str]]:
     """The places of all runs below the directories, each once, in natural order.
 
     Returns:
-        The places; and the folders of which no run can be shown, with the reason: it lies where the scripts
-        put none, or the folder cannot be read.
+        The places; the folders of which no run can be shown, with the reason: it lies where the scripts put
+        none, or the folder cannot be read; and a line for each directory with runs that were found before.
     """
-    found: dict[str, Place] = {}
-    strays: dict[Path, str] = {}
+    found: dict[str, Place] = {}  # by the folder's path without links
+    strays: dict[str, Path] = {}
+    unreadable: dict[Path, str] = {}
+    again: dict[Path, int] = {}
 
-    def unreadable(error: OSError) -> None:
-        strays[Path(error.filename)] = f"cannot be read ({error.strerror})"
+    def note_error(error: OSError) -> None:
+        unreadable[Path(error.filename)] = f"cannot be read ({error.strerror})"
 
     for directory in directories:
-        for folder in run_folders(directory, unreadable):
-            if place := place_of(folder, directory):
-                found.setdefault(os.path.realpath(folder), place)
-            elif folder != directory:  # there a log.txt may be anybody's, e.g. nohup's
-                strays[folder] = "is not where the scripts put runs"
-    return sorted(found.values(), key=lambda place: natural(str(place.folder))), strays
+        for folder in run_folders(directory, note_error):
+            real = os.path.realpath(folder)
+            if real in found:
+                again[directory] = again.get(directory, 0) + 1
+            elif place := place_of(folder, directory):
+                found[real] = place
+            elif real != os.path.realpath(directory):  # there a log.txt may be anybody's, e.g. nohup's
+                strays.setdefault(real, folder)
+    outside = {
+        folder: "is not where the scripts put runs" for real, folder in strays.items() if real not in found
+    }
+    lines = [
+        f"{visible(directory)}: {number} run{'s' * (number > 1)} found a second time, by a link or another "
+        "folder that was given: each counts once"
+        for directory, number in again.items()
+    ]
+    return sorted(found.values(), key=lambda place: natural(str(place.folder))), outside | unreadable, lines
 
 
 def run_folders(directory: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
-    """Folders called seed<s>, and others with a log or a record; links are followed, circles are not."""
+    """Folders called seed<s>, and others with a log or a record, under each of their names.
+
+    Links are followed, after the folders beside them; what lies below a folder is listed once.
+    """
     seen = set()
     for name, below, files in os.walk(directory, followlinks=True, onerror=on_error):
         folder, real = Path(name), os.path.realpath(name)
         is_seed = IS_SEED.fullmatch(folder.name)
         if real in seen or is_seed or len(folder.relative_to(directory).parts) >= DEEPEST:
             below.clear()
-        if real not in seen and (is_seed or "results.json" in files or "log.txt" in files):
+        if is_seed or "results.json" in files or "log.txt" in files:
             yield folder
         seen.add(real)
         below[:] = sorted(child for child in below if not child.startswith("."))
+        below.sort(key=lambda child: os.path.islink(os.path.join(name, child)))
 
 
 def place_of(folder: Path, directory: Path) -> Place | None:

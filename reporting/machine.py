@@ -42,7 +42,7 @@ def describe(table: Table, chosen: Sequence[str] | None) -> dict:
         "config": key.config,
         "shots": key.shots,
         "source": key.source,
-        "keyword": table.keyword,
+        "keyword": visible(table.keyword),
         "rows": rows,
         "notes": table.notes + published_notes(table, chosen),
     }

@@ -4,27 +4,33 @@ A record counts before a log, for its precision. Of `log.txt` and its re-runs `l
 finished one counts. A log of this repository's train.py counts only with its record.
 """
 
-import json
+import os
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from reporting.record import check, percent
-from reporting.text import read_text, visible
+from reporting import record
+from reporting.text import read_bytes, read_text, visible
 
 # "Finished" stands in logs of an older Dassl; MaPLe's and PromptSRC's scripts look for it.
 END_OF_TRAINING = re.compile(r"^[ \t]*(Finish(?:ed)? training)[ \t]*$", re.MULTILINE)
+ARGUMENTS = "** Arguments **"  # Dassl's first heading, once in each process
+ENDS = {False: ("Finish training", "Finished training"), True: ("=> result",)}  # by whether it is a test
 RESULT = re.compile(r"^[ \t]*(=> result)", re.MULTILINE)
 EVALUATION = re.compile(r"Evaluate on the \*(\w+)\* set")
 # In each log of our train.py. Several evaluations may follow, and the log does not tell which is the last.
 OURS = re.compile(r"^VLM-HeBA: a run is finished", re.MULTILINE)
 EPOCH = re.compile(r"^epoch \[(\d{1,9}/\d{1,9})\]", re.MULTILINE)
-HEAD = 20_000  # letters; arguments and configuration take some 7,000
+NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?")
+HEAD = 1000  # lines that are not blank; arguments and configuration take some 300
+TAIL = 65_536  # bytes of a traceback, whose last line tells the error
 SETTING = re.compile(r"( {0,40})(\w{1,80}):[ \t]*(.*)")  # a line of the arguments, or of the configuration
 
+RUN_FILE = re.compile(r"results\.json|log\.txt(-[0-9-]+)?")
 COSTS = ("parameters", "train_seconds", "test_seconds", "memory")
 STILL_WARM = 15 * 60  # seconds: a log written since then may belong to a process that is running
 
@@ -59,13 +65,12 @@ def read_results(path: Path, keyword: str) -> Run:
     run = Run(path.parent, path)
     key = {"error": "error_rate"}.get(keyword, keyword)
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        why = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "strerror", error)
-        run.why = visible(f"cannot be read ({why})"[:300])
+        content = record.parse(read_bytes(path, record.LARGEST_FILE))
+    except (OSError, ValueError) as error:
+        run.why = visible(f"cannot be read ({getattr(error, 'strerror', error)})"[:300])
         return run
     try:
-        check(content)
+        record.check(content)
         run.is_test = bool(content.get("eval_only"))
         run.dataset, run.classes, run.split, run.trainer, run.backbone, run.model_dir = (
             visible(content.get(name) or "")
@@ -74,10 +79,10 @@ def read_results(path: Path, keyword: str) -> Run:
         run.seed, run.shots = content.get("seed"), content.get("shots")
         others = content.get("other") or {}
         run.other = {
-            visible(name): percent(found[key], key) for name, found in others.items() if key in found
+            visible(name): record.percent(found[key], key) for name, found in others.items() if key in found
         }
         if key in content:
-            run.value, run.record = percent(content[key], key), content
+            run.value, run.record = record.percent(content[key], key), content
         else:
             run.why = f"no {key!r} in it"
     except ValueError as error:
@@ -86,7 +91,7 @@ def read_results(path: Path, keyword: str) -> Run:
 
 
 def read_log(path: Path, keyword: str, as_test: bool) -> Run:
-    """Reads one of Dassl's logs. The last value counts, of a training run only what follows its end.
+    """Reads one of Dassl's logs. The result on the test images counts, in a training run's after its end.
 
     Args:
         path: `log.txt` or a re-run's `log.txt-<date>`.
@@ -96,19 +101,19 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
     run = Run(path.parent, path, is_test=as_test)
     try:
         text = read_text(path)
-    except OSError as error:
-        run.why = f"cannot be read ({error.strerror})"
+        said = settings(text)
+        run.dataset, run.classes, run.split, run.backbone, run.trainer, run.model_dir = (
+            visible(record.text(said.get(key, ""), key))
+            for key in (
+                *("DATASET.NAME", "DATASET.SUBSAMPLE_CLASSES", "TEST.SPLIT", "MODEL.BACKBONE.NAME"),
+                *("trainer", "model_dir"),
+            )
+        )
+    except (OSError, ValueError) as error:
+        run.why = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else visible(error)
         return run
-    said = settings(text[:HEAD])
     if "eval_only" in said:
         run.is_test = said["eval_only"] == "True"
-    run.dataset, run.classes, run.split, run.backbone, run.trainer, run.model_dir = (
-        visible(said.get(key, ""))
-        for key in (
-            *("DATASET.NAME", "DATASET.SUBSAMPLE_CLASSES", "TEST.SPLIT", "MODEL.BACKBONE.NAME"),
-            *("trainer", "model_dir"),
-        )
-    )
     run.seed, run.shots = whole(said.get("seed", "")), whole(said.get("DATASET.NUM_SHOTS", ""))
     ours = first_line(text, "VLM-HeBA", OURS)
     if ours:
@@ -117,20 +122,29 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
         end = first_line(text, "=> result", RESULT)
     else:
         end = first_line(text, "Finish", END_OF_TRAINING)
-    values = values_in(text[end.end() :], keyword) if end else []
-    if values:
+    results = results_in(text if run.is_test else text[end.start() :], keyword) if end else []
+    if tests := [result for result in results if result[0] not in ("val", "train")]:
+        results = tests
+    elif results:
+        run.split = results[-1][0]
+        results = results[-1:]
+    numbers = [number for _, number in results]
+    if (runs := text.count(ARGUMENTS)) > 1:
+        run.why = f"holds the logs of {runs} runs, one after the other"
+    elif any(numbers):
+        run.why = ambiguity(numbers, said)
         try:
-            run.value = percent(float(values[-1][1]), keyword)
+            run.value = None if run.why else record.percent(as_number(numbers[-1]), keyword)
         except ValueError as error:
-            run.why = str(error)
-        if why := "" if run.is_test else ambiguity(values, said):
-            run.value, run.why = None, why
+            run.why = visible(error)
     elif end:
-        run.why = f'no "* {keyword}: …%" after "{end[1]}"'
+        run.why = visible(f'no "* {keyword}: …%" after "{end[1]}"')
     elif not text.strip():
         run.why = "empty"
     elif ours and path.with_name("results.json").exists():
         run.why = "counts only by its results.json"
+    elif not ours and (line := inside_line(ENDS[run.is_test], text)):
+        run.why = visible(f'its end stands inside a line: "{line}"; take out what stands before its lines')
     elif "\0" in text:
         run.why = "holds NUL characters: it is damaged, or in two encodings"
     else:
@@ -140,11 +154,11 @@ def read_log(path: Path, keyword: str, as_test: bool) -> Run:
     return run
 
 
-def settings(head: str) -> dict[str, str]:
+def settings(text: str) -> dict[str, str]:
     """The arguments by name (`seed`) and the configuration by key (`DATASET.NAME`) at a log's beginning."""
     found: dict[str, str] = {}
     outer: list[tuple[int, str]] = []  # indentation and name of the nodes around a line
-    for line in head.split("\n"):
+    for line in islice(filter(str.strip, text.split("\n")), HEAD):
         if not (match := SETTING.fullmatch(line)):
             continue
         depth, name, value = len(match[1]), match[2], match[3].strip()
@@ -161,30 +175,39 @@ def whole(text: str) -> int | None:
     return int(text) if re.fullmatch(r"-?\d{1,9}", text) else None
 
 
-def values_in(text: str, keyword: str) -> list[tuple[str, str]]:
-    """Each result's number, and the name of the set of images that it is of ("" if the log does not say)."""
-    number = re.compile(rf"\* {re.escape(keyword)}: (-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)%")
+def as_number(text: str) -> float | str:
+    """The number that a log's text stands for; the text itself if it is none, such as nan."""
+    return float(text) if NUMBER.fullmatch(text) else text
+
+
+def results_in(text: str, keyword: str) -> list[tuple[str, str]]:
+    """Each result's number ("" if it has none), and of which set of images ("" if the log does not say)."""
+    number = re.compile(rf"\* {re.escape(keyword)}: ([^\s%]*)%")
     found, of = [], ""
     for line in text.split("\n"):
         line = line.strip()
         if match := EVALUATION.match(line):
             of = match[1]
+        elif line.startswith("=> result"):
+            found.append((of, ""))
         elif match := number.match(line):
+            if found and not found[-1][1]:
+                found.pop()
             found.append((of, match[1]))
     return found
 
 
-def ambiguity(values: Sequence[tuple[str, str]], said: dict[str, str]) -> str:
-    """Why it is not told which classes a training run's result is of; "" if nothing speaks against it.
+def ambiguity(numbers: Sequence[str], said: dict[str, str]) -> str:
+    """Why it is not told which classes a log's result is of; "" if nothing speaks against it.
 
     Some codes test the base and then the novel classes after training, in one log.
     """
     if said.get("TRAINER.MODAL") == "base2novel" and said.get("DATASET.SUBSAMPLE_CLASSES") in (None, "all"):
         return "TRAINER.MODAL is base2novel: one log of base and novel classes, it does not tell them apart"
-    tests = [number for of, number in values if of not in ("val", "train")]
-    if len(set(tests)) > 1:
-        shown = ", ".join(f"{number[:20]}%" for number in tests[:4]) + ", …" * (len(tests) > 4)
-        return f"{len(tests)} results after the training ({shown}): which classes each is of is not told"
+    if len(set(map(as_number, numbers))) > 1:
+        shown = ", ".join(f"{number[:20]}%" if number else "none" for number in numbers[:4])
+        shown += ", …" * (len(numbers) > 4)
+        return f"{len(numbers)} results ({shown}): which classes each is of is not told"
     return ""
 
 
@@ -194,13 +217,24 @@ def first_line(text: str, word: str, pattern: re.Pattern) -> re.Match | None:
     return pattern.search(text, text.rfind("\n", 0, at) + 1) if at >= 0 else None
 
 
+def inside_line(ends: Sequence[str], text: str) -> str:
+    """The line in which a run's end stands beside something else, or its part around the end; "" if none."""
+    found = [text.find(end) for end in ends if end in text]
+    if not found:
+        return ""
+    at = min(found)
+    return text[max(text.rfind("\n", 0, at) + 1, at - 60) : at + 40].partition("\n")[0].strip()
+
+
 def how_it_ended(log: Path) -> str:
     """What can be told of a run without an end: crashed with which error, perhaps running, or cut."""
     saved = log.with_name("traceback.txt")  # of our train.py
     try:
         written = log.stat().st_mtime
         if saved.is_file() and saved.stat().st_mtime >= written - 5:
-            lines = saved.read_text(encoding="utf-8", errors="replace").split("\n")
+            with saved.open("rb") as file:
+                file.seek(max(0, saved.stat().st_size - TAIL))
+                lines = file.read(TAIL).decode(errors="replace").split("\n")
             error = next((line for line in reversed(lines) if line.strip()), "")
             return f"crashed ({visible(error.strip()[:200])})"
     except OSError:
@@ -215,9 +249,8 @@ def run_files(folder: Path) -> list[Path]:
     Raises:
         OSError: the folder cannot be read.
     """
-    logs = [path for path in folder.iterdir() if re.fullmatch(r"log\.txt(-[\d-]+)?", path.name)]
-    results = folder / "results.json"
-    return [path for path in [results, *sorted(logs, reverse=True)] if path.is_file()]
+    found = sorted((path for path in folder.iterdir() if RUN_FILE.fullmatch(path.name)), reverse=True)
+    return [path for path in found if path.is_file()]
 
 
 def read_folder(folder: Path, keyword: str, want_test: bool) -> Run:
@@ -234,6 +267,8 @@ def read_folder(folder: Path, keyword: str, want_test: bool) -> Run:
             run.notes = [f"{why}; {path.name} is used" for why in passed_over]
             return run
         passed_over.append(f"{path.name}: {run.why or ('a test' if run.is_test else 'a training run')}")
+    named = [path for path in folder.iterdir() if RUN_FILE.fullmatch(path.name) and not path.is_file()]
+    passed_over += [f"{path.name}: not a file, or a broken link" for path in sorted(named)]
     if (folder / "resume.pth.tar").is_file():
         passed_over.append("resume.pth.tar is there: the same command goes on from it")
     return Run(folder, why="; ".join(passed_over) or "no log.txt and no results.json")
@@ -242,14 +277,19 @@ def read_folder(folder: Path, keyword: str, want_test: bool) -> Run:
 def read_seeds(folders: Sequence[Path], keyword: str, want_test: bool) -> list[Run]:
     """Reads the seeds of an experiment: their tests if `want_test`, else their training runs.
 
-    If none of these has finished, finished ones of the other kind count: nothing can be confused then.
+    If none of these has finished, finished ones of the other kind count: nothing can be confused then. A file
+    that links give to several seeds counts once.
     """
-    wanted = [read_folder(folder, keyword, want_test) for folder in folders]
-    if all(run.value is None for run in wanted):
+    runs = [read_folder(folder, keyword, want_test) for folder in folders]
+    if all(run.value is None for run in runs):
         others = [read_folder(folder, keyword, not want_test) for folder in folders]
         if any(run.value is not None for run in others):
-            return others
-    return wanted
+            runs = others
+    first: dict[str, Run] = {}
+    for run in runs:
+        if run.value is not None and (same := first.setdefault(os.path.realpath(run.file), run)) is not run:
+            run.value, run.why = None, f"{run.file.name} is the same file as that of {visible(same.folder)}"
+    return runs
 
 
 def cost(record: dict[str, Any]) -> dict[str, float]:

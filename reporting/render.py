@@ -185,6 +185,8 @@ def body(groups: list, style: str) -> str:
     columns = [column for _, _, columns in groups for column in columns]
     align = ["left", *["right"] * (len(heads) - 1)]
     rows = list(zip(*columns, strict=True))
+    if style == "markdown":  # a | in a name would end its cell
+        heads, *rows = [[cell.replace("|", "\\|") for cell in cells] for cells in (heads, *rows)]
     text = tabulate(rows, heads, tablefmt=STYLES[style], colalign=align, disable_numparse=True)
     if style == "latex":
         for sign, command in LATEX.items():

@@ -92,18 +92,15 @@ class Table:
         return sorted({run.backbone for row in self.rows for _, _, run in row.runs if run.backbone})
 
 
-def spread(values: Collection[float], ci95: bool) -> float:
+def spread(values: Collection[float], ci95: bool) -> float | None:
     """Population standard deviation, as the family prints it; or 1.96 times that over the root of n.
 
-    A single value has 0, as in the family's lines; the tables show none.
+    None of fewer than two values: one seed tells nothing of others.
     """
+    if len(values) < 2:
+        return None
     std = statistics.pstdev(values)
     return 1.96 * std / math.sqrt(len(values)) if ci95 else std
-
-
-def spread_of(values: Collection[float], ci95: bool) -> float | None:
-    """The spread over seeds; None where fewer than two have a value."""
-    return spread(values, ci95) if len(values) > 1 else None
 
 
 def make_tables(places: Sequence[Place], keyword: str = "accuracy", ci95: bool = False) -> list[Table]:
@@ -161,12 +158,12 @@ def make_row(dataset: str, entries: Sequence[Entry], notes: list[str], ci95: boo
             values.setdefault(f"{found.column} ({name.replace('_', ' ')})", {})[seed] = value
     for column, by_seed in values.items():
         numbers = list(by_seed.values())
-        row.cells[column] = Cell(statistics.fmean(numbers), spread_of(numbers, ci95), list(by_seed))
+        row.cells[column] = Cell(statistics.fmean(numbers), spread(numbers, ci95), list(by_seed))
     base, novel = values.get("Base"), values.get("Novel")
     if base and novel:
         hms = {seed: harmonic_mean(base[seed], novel[seed]) for seed in base if seed in novel}
         mean = harmonic_mean(row.cells["Base"].mean, row.cells["Novel"].mean)
-        row.cells["HM"] = Cell(mean, spread_of(hms.values(), ci95), list(hms))
+        row.cells["HM"] = Cell(mean, spread(hms.values(), ci95), list(hms))
         if base.keys() != novel.keys():
             notes.append(
                 f"{dataset}: base has the seeds {', '.join(base)}, novel {', '.join(novel)}: "

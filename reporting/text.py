@@ -1,6 +1,7 @@
 """Text from outside: log files in any encoding are decoded, names are printed without control characters."""
 
 import codecs
+import errno
 import re
 from pathlib import Path
 
@@ -11,9 +12,11 @@ MARKS = {  # UTF-32 first: its little-endian mark begins with that of UTF-16
     codecs.BOM_UTF16_BE: "utf-16",
     codecs.BOM_UTF8: "utf-8-sig",
 }
-# Colours and cursor movements, window titles, two-character escapes. All repetitions are bounded or end at
-# the next escape character, so that the search takes linear time.
-ESCAPE = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)|[@-Z\\-_])")
+# Colours and cursor movements, window titles and links, character sets (`tput sgr0`), two-character escapes.
+# All repetitions are bounded or end at the next escape character, so that the search takes linear time.
+ESCAPE = re.compile(
+    r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)|[ -/]{1,8}[0-~]|[0-Z\\^-~])"
+)
 # What `ts`, `docker logs -t` and Python's logging put before a line, and one space.
 STAMP = re.compile(
     r"^\[?(?:\d{4}[-/.]\d\d?[-/.]\d\d?[T ]|[A-Z][a-z]{2} [ \d]\d |\d\d?[-/]\d\d?[T ])?"
@@ -21,17 +24,36 @@ STAMP = re.compile(
     r"(?:[ \t]?(?:[-|:]|\[[\w.:-]{1,40}\]|(?:DEBUG|INFO|WARNING|ERROR)\b)){0,6} ?",
     re.MULTILINE,
 )
-# Control characters, the marks that turn the direction of writing, and what stands for undecodable bytes.
-UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters, the marks that turn the direction of writing, what stands for undecodable bytes, and
+# two that are no characters: XML, and so an SVG, must not hold them.
+UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufffe\uffff]"
+)
+LARGEST_LOG = 2**28  # bytes, 256 MiB: one of ImageNet with a line for each batch is smaller
+
+
+def read_bytes(path: Path, largest: int) -> bytes:
+    """The file's content.
+
+    Args:
+        path: a log or a record.
+        largest: number of bytes beyond which it can be neither.
+
+    Raises:
+        OSError: the file cannot be read, or is larger.
+    """
+    if path.stat().st_size > largest:
+        raise OSError(errno.EFBIG, f"larger than {largest // 2**20} MiB", str(path))
+    return path.read_bytes()
 
 
 def read_text(path: Path) -> str:
     """A log's text without colours, and without time stamps if its first line has one.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or is too large.
     """
-    data = path.read_bytes()
+    data = read_bytes(path, LARGEST_LOG)
     text = data.decode(encoding(data), errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     if "\x1b" in text:
         text = ESCAPE.sub("", text)

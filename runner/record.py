@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 from adapt.prompts import prompts_digest
 from dassl.engine import TRAINER_REGISTRY
 from fileio import write_text
-from reporting.record import boolean, mapping, optional, text, whole
+from reporting.record import boolean, mapping, optional, parse, text, whole
 from runner.provenance import (
     describe_code,
     describe_data,
@@ -109,10 +109,10 @@ def read_record(output_dir: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = parse(path.read_bytes())
         check_types(record)
         return record
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(
             f'"{path}" is not the record of a run ({error}); delete it to evaluate again, or choose another '
             "--output-dir"

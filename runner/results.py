@@ -24,7 +24,7 @@ def show_methods(plan: Plan, width: int | None) -> str:
         width: of the terminal; None if there is none.
     """
     folders = {run.folder for job in expand(plan) for run in job.runs}
-    places, _ = find_places([results_folder(plan)])
+    places, _, _ = find_places([results_folder(plan)])
     tables = make_tables([place for place in places if place.folder in folders])
     tables = [table for table in tables if any(row.cells for row in table.rows)]
     shown = overviews(tables, []) or tables

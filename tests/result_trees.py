@@ -16,6 +16,7 @@ NAMES = {name: key for key, name in DATA_SETS.items()}  # DATASET.NAME in lower 
 WRITTEN: list[
     Path
 ] = []  # one folder: `base`, a training on base classes; `novel`, the evaluation of the novel ones
+IMAGES = 1_000_000  # of a class: so many have any accuracy with four decimals
 OURS = "VLM-HeBA: a run is finished when its results.json is there\n"
 
 
@@ -38,13 +39,9 @@ def is_evaluation(folder: Path) -> bool:
 def make_record(folder: Path, accuracy: float, /, **changes) -> dict:
     """The program's record with what differs in a run in this folder, and with the changes."""
     record = json.loads(written("novel" if is_evaluation(folder) else "base", "results.json"))
-    classes = [part | {"correct": round(accuracy), "total": 100} for part in record["per_class"]]
     record |= {
-        "accuracy": accuracy,
-        "error_rate": 100 - accuracy,
         "backbone": "ViT-B/16",
         "other": {},
-        "per_class": classes,
         "subsample_classes": "new" if "test_new" in folder.parts else "base",
         "model_dir": "",
     }
@@ -53,7 +50,28 @@ def make_record(folder: Path, accuracy: float, /, **changes) -> dict:
         record |= {"shots": place.shots, "trainer": place.trainer or record["trainer"]}
         if not {"test_new", "train_base"} & set(folder.parts):
             record["subsample_classes"] = "all"
-    return record | changes
+    step = 4 if record["trainer"] == "ZeroshotCLIP" else 7
+    return with_accuracy(record, accuracy, step) | changes
+
+
+def with_accuracy(found: dict, accuracy: float, step: int = 7) -> dict:
+    """An evaluation with another accuracy, and counts that give it; the classes differ by some points.
+
+    Args:
+        found: a record, or an entry of its `other`.
+        accuracy: in percent.
+        step: with another one other classes are the hard ones.
+    """
+    points = [(step * number) % 11 - 5 for number in range(len(found["per_class"]))]
+    mean = sum(points) / len(points)
+    room = min(1, accuracy / 10, (100 - accuracy) / 10)  # no class has less than 0 %, or more than 100 %
+    classes = [
+        entry | {"correct": round((accuracy + room * (point - mean)) * IMAGES / 100), "total": IMAGES}
+        for entry, point in zip(found["per_class"], points, strict=True)
+    ]
+    total, correct = (sum(entry[part] for entry in classes) for part in ("total", "correct"))
+    found = found | {"accuracy": accuracy, "error_rate": 100 - accuracy}
+    return found | {"per_class": classes, "correct": correct, "total": total}
 
 
 def write_results(folder: Path, accuracy: float, /, **changes) -> None:
@@ -113,44 +131,34 @@ def write_protocols(output: Path, datasets: list[str], seeds: int = 3) -> None:
         start = 60 + zlib.crc32(dataset.encode()) % 25
         for half, gain in (("train_base", 8), ("test_new", 3)):
             zero_shot = output / experiment(half, dataset, "ZeroshotCLIP", "vit_b16") / "seed1"
-            write_results(zero_shot, start, **details("ZeroshotCLIP", start) | {"eval_only": True})
+            write_results(zero_shot, start, **details("ZeroshotCLIP") | {"eval_only": True})
             for seed in range(1, seeds + 1):
                 folder = output / experiment(half, dataset) / f"seed{seed}"
                 accuracy = start + gain + 0.3 * seed
-                write_results(folder, accuracy, **details("HeBA", accuracy))
+                write_results(folder, accuracy, **details("HeBA"))
                 if half == "train_base":
                     write_log(folder / "log.txt", ours())
         for shots in (1, 4, 16):
             for seed in range(1, seeds + 1):
                 folder = output / f"few_shot/{dataset}/shots_{shots}/HeBA/base2new/seed{seed}"
-                write_results(folder, start + shots**0.5 + 0.2 * seed, **details("HeBA", start))
+                write_results(folder, start + shots**0.5 + 0.2 * seed, **details("HeBA"))
         zero_shot = output / f"few_shot/{dataset}/shots_0/ZeroshotCLIP/vit_b16/seed1"
-        write_results(zero_shot, start, **details("ZeroshotCLIP", start) | {"eval_only": True})
+        write_results(zero_shot, start, **details("ZeroshotCLIP") | {"eval_only": True})
     for seed in range(1, seeds + 1):
         source = output / f"imagenet/HeBA/x2d_16shots/seed{seed}"
-        write_results(source, 71 + 0.1 * seed, **details("HeBA", 71))
+        write_results(source, 71 + 0.1 * seed, **details("HeBA"))
         for target in [*datasets, "imagenetv2", "imagenet_a"]:
             folder = output / f"evaluation/HeBA/x2d_16shots/{target}/seed{seed}"
-            write_results(folder, 60 + 0.1 * seed, model_dir=str(source), **details("HeBA", 60))
+            write_results(folder, 60 + 0.1 * seed, model_dir=str(source), **details("HeBA"))
 
 
-def details(trainer: str, accuracy: float) -> dict:
-    """What a record tells of cost and of classes; the classes spread around the accuracy."""
+def details(trainer: str) -> dict:
+    """What a record tells of cost."""
     trained = trainer != "ZeroshotCLIP"
-    step = 7 if trained else 4  # other classes are the hard ones
-    record = json.loads(written("base", "results.json"))
-    classes = [
-        part | {"correct": min(100, round(accuracy) + (step * n) % 11 - 5), "total": 100}
-        for n, part in enumerate(record["per_class"])
-    ]
-    phases = record["phases"]
+    phases = json.loads(written("base", "results.json"))["phases"]
     phases["build"] |= {"seconds": 5.0, "peak_memory": 2**30}
     phases["train"] |= {"seconds": 60.0, "peak_memory": 3 * 2**30}
     phases["test"] |= {"seconds": 4.5, "peak_memory": 2**31}
     if not trained:
         del phases["train"]
-    return {
-        "trainable_parameters": 87_158_016 if trained else 0,
-        "phases": phases,
-        "per_class": classes,
-    }
+    return {"trainable_parameters": 87_158_016 if trained else 0, "phases": phases}

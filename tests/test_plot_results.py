@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.dom import minidom
 
 import pytest
 
@@ -22,7 +23,16 @@ from reporting.plots.accuracy import draw_bars, draw_few_shot, draw_scatter
 from reporting.plots.runs import draw_class_changes, loss_curves
 from reporting.read import Run
 from reporting.tables import make_tables
-from tests.result_trees import cut, experiment, theirs, write_log, write_protocols, write_results, written
+from tests.result_trees import (
+    cut,
+    experiment,
+    make_record,
+    theirs,
+    write_log,
+    write_protocols,
+    write_results,
+    written,
+)
 
 pytestmark = pytest.mark.usefixtures("written_run")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -142,9 +152,9 @@ def test_class_changes_are_against_zero_shot_on_the_same_classes(tmp_path):
                 for entry, name, correct in zip(told, ("ant", "bee"), hits, strict=True)
             ]
             folder = tmp_path / experiment(half, "dtd", trainer) / "seed1"
-            write_results(
-                folder, 1.0, per_class=classes, **({"eval_only": True} if trainer != "HeBA" else {})
-            )
+            told = {"per_class": classes, "correct": sum(hits), "total": 20}
+            told |= {"eval_only": True} if trainer != "HeBA" else {}
+            write_results(folder, 5 * sum(hits), **told)
     found = class_changes(tables_of(tmp_path))
     assert [(dataset, column, changes) for _, dataset, column, changes in found] == [
         ("dtd", "Base", {"ant": 40, "bee": 0}),
@@ -244,15 +254,15 @@ def test_the_command_of_a_run_that_the_program_wrote_is_shown_as_it_was(written_
 # What goes wrong.
 
 
-EVIL = "\x1b]0;x\x07\x9b31m$\\frac$<b>"
+EVIL = "\x1b]0;x\x07\x9b31m\n\uffff$\\frac$<b>"
 
 
 def test_names_from_records_do_no_harm_in_pictures_page_and_terminal(tmp_path, capsys):
     for half in ("train_base", "test_new"):
         for trainer in ("ZeroshotCLIP", EVIL):
-            classes = json.loads(written("base", "results.json"))["per_class"]
-            classes = [entry | {"classname": entry["classname"] + EVIL} for entry in classes]
             folder = tmp_path / EVIL / experiment(half, "dtd", trainer) / "seed1"
+            classes = make_record(folder, 80.0)["per_class"]
+            classes = [entry | {"classname": entry["classname"] + EVIL} for entry in classes]
             told = {"per_class": classes, "command": f"python {EVIL}", "eval_only": half == "test_new"}
             write_results(folder, 80.0, trainer=trainer, **told)
             write_log(folder / "log.txt", theirs())
@@ -261,10 +271,29 @@ def test_names_from_records_do_no_harm_in_pictures_page_and_terminal(tmp_path, c
     said = "".join(capsys.readouterr())
     page = (tmp_path / "report.html").read_text("utf-8")
     for text in (said, page):
-        assert r"\x1b]0;x\x07\x9b31m" in text
-        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
+        assert r"\x1b]0;x\x07\x9b31m\x0a\uffff$" in text
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\uffff]", text)
     assert "<b>" not in page
     assert any(path.name.startswith("classes_") for path in (tmp_path / f"plots{EVIL}").iterdir())
+    for path in (tmp_path / f"plots{EVIL}").glob("*.svg"):
+        minidom.parse(str(path))  # XML allows fewer characters than JSON
+
+
+def test_pictures_of_methods_with_long_names_get_names_that_a_disk_takes(tmp_path):
+    trainers = ["x" * 250, "é" * 120, "x" * 200]
+    for trainer in ("ZeroshotCLIP", *trainers):
+        write_results(tmp_path / experiment("train_base", "dtd", trainer, "y" * 200) / "seed1", 80.0)
+    assert plot_results.main([str(tmp_path), "--out", str(tmp_path / "plots")]) == 0
+    names = [path.name for path in (tmp_path / "plots").glob("classes_*.svg")]
+    assert len(names) == len(trainers)
+
+
+def test_a_hostile_keyword_reaches_no_axis(tmp_path):
+    write_results(tmp_path / experiment("train_base", "dtd") / "seed1", 80.0, **{EVIL: 70})
+    for shots in (1, 4):
+        write_results(tmp_path / f"few_shot/dtd/shots_{shots}/HeBA/x/seed1", 80.0, **{EVIL: 70})
+    (table,) = [t for t in make_tables(find_places([tmp_path])[0], EVIL) if t.key.kind == "few_shot"]
+    assert draw_few_shot([table]).get_supylabel() == r"\x1b]0;x\x07\x9b31m\x0a\uffff$\frac$<b> (%)"
 
 
 def test_a_damaged_record_is_named_on_the_page_and_in_no_picture(tmp_path):
@@ -292,6 +321,28 @@ def test_mistakes_are_one_line(tmp_path, capsys, output):
     (tmp_path / "file").write_text("")
     few = output / "base2new/train_base/dtd"
     assert fails(capsys, few, "--out", tmp_path / "file/plots").startswith("error: cannot write: ")
+
+
+def test_pictures_and_page_never_replace_what_runs_wrote(output, tmp_path, capsys):
+    (tmp_path / "link").symlink_to(output)
+    seed = output / experiment("train_base", "dtd") / "seed1"
+    for out in (output, tmp_path / "link", seed):
+        said = fails(capsys, output, "--out", out)
+        assert said.startswith(f"error: --out {out} is a folder of runs that was given; ")
+    (tmp_path / "page.html").symlink_to(seed / "results.json")
+    former = (seed / "results.json").read_bytes()
+    for page in (seed / "results.json", tmp_path / "page.html"):
+        said = fails(capsys, output, "--out", tmp_path / "plots", "--html", page)
+        assert said.startswith(f"error: --html {page}: a file of a run is called so; ")
+    assert (seed / "results.json").read_bytes() == former
+    assert not (tmp_path / "plots").exists()
+
+
+def test_runs_given_twice_are_told_in_one_line(output, tmp_path, capsys):
+    few = output / "base2new/train_base/dtd"
+    assert plot_results.main([str(few), str(few), "--out", str(tmp_path / "plots")]) == 0
+    again = "found a second time, by a link or another folder that was given: each counts once"
+    assert capsys.readouterr().err == f"note: {few}: 3 runs {again}\n"
 
 
 def test_a_full_disk_keeps_the_former_page_and_pictures(output, tmp_path, capsys, monkeypatch):

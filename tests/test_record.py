@@ -239,7 +239,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("damaged", ["[1]", "{}", '{"config": 3}', "[" * 100_000, *WRONG])
+@pytest.mark.parametrize(
+    "damaged", ["[1]", "{}", '{"config": 3}', "[" * 100_000, '{"config": {}, "config": {}}', *WRONG]
+)
 def test_what_is_no_record_is_refused_with_the_remedy(tmp_path: Path, damaged: str) -> None:
     (tmp_path / "results.json").write_text(damaged)
     with pytest.raises(ValueError, match=r'results.json" is not the record of a run .*; delete it'):

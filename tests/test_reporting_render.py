@@ -185,6 +185,12 @@ def test_markdown(tmp_path, capsys):
     assert "\n- published numbers: " in out
 
 
+def test_a_bar_in_a_name_ends_no_cell_in_markdown(tmp_path, capsys):
+    base2new(tmp_path, "a | 99.99 |", 85.0, 50.0)
+    out = parse(capsys, tmp_path, "--format", "markdown")
+    assert r"| a \| 99.99 \| |  85.00 |   50.00 |" in out
+
+
 def test_latex(tmp_path, capsys):
     base2new(tmp_path, "oxford_pets", 85.0, 50.0)
     base2new(tmp_path, "ucf101", 85.0, 50.0)

@@ -14,6 +14,8 @@ from reporting.plots.runs import draw_class_changes, draw_losses, loss_curves
 from reporting.plots.style import STYLE
 from reporting.tables import COLUMNS, Table, related
 
+LONGEST = 180  # bytes of a file's name without number, suffix and what marks it as unfinished; 255 in all
+
 
 def draw_all(tables: Sequence[Table], methods: Sequence[str]) -> dict[str, Figure]:
     """Every picture for which there are runs, by file name.
@@ -48,9 +50,13 @@ def draw_all(tables: Sequence[Table], methods: Sequence[str]) -> dict[str, Figur
 
 
 def unused(name: str, taken: dict[str, Figure]) -> str:
-    """The name as a file name, with a number if it is taken."""
+    """The name as a file name, cut to what file systems allow, with a number if it is taken."""
     name = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)
-    return name if name not in taken else unused(f"{name}_{len(taken)}", taken)
+    name = found = name.encode()[:LONGEST].decode(errors="ignore")
+    number = len(taken)
+    while found in taken:
+        found, number = f"{name}_{number}", number + 1
+    return found
 
 
 def save(figures: dict[str, Figure], folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from reporting.collect import KINDS
 from reporting.compare import beside
 from reporting.plots.style import COLOURS, HATCHES, MARKERS, label_once, line_style, panels
 from reporting.tables import AVERAGE, Cell, Table, labels
+from reporting.text import visible
 
 
 def draw_bars(tables: Sequence[Table], methods: Sequence[str], column: str) -> Figure:
@@ -45,7 +46,7 @@ def draw_bars(tables: Sequence[Table], methods: Sequence[str], column: str) -> F
             hatch=HATCHES[number % len(HATCHES)],
         )
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axes.set_ylabel(f"{column} (%)" if column == "HM" else f"{tables[0].keyword} (%)")
+    axes.set_ylabel(f"{column} (%)" if column == "HM" else f"{visible(tables[0].keyword)} (%)")
     axes.set_title(KINDS[tables[0].key.kind])
     axes.grid(axis="y", color="#dddddd")
     figure.legend(loc="outside lower center", ncols=3)
@@ -154,6 +155,6 @@ def draw_few_shot(tables: Sequence[Table]) -> Figure:
         panel.set_xticks([math.log2(n) + 1 if n else 0 for n in every], [str(n) for n in every])
         panel.grid(color="#dddddd")
     figure.supxlabel("images a class")
-    figure.supylabel(f"{tables[0].keyword} (%)")
+    figure.supylabel(f"{visible(tables[0].keyword)} (%)")
     label_once(figure, axes)
     return figure

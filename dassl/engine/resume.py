@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 from dassl.engine.build import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint, read_dictionary
 from fileio import atomic_write
+from fileio.settings import deciding_settings, flatten
 from fileio.yaml_text import parse_yaml
 
 logger = logging.getLogger(__name__)
@@ -26,23 +27,6 @@ FILE_NAME = "resume.pth.tar"
 
 # what such a file holds
 KEYS = ("epoch", "models", "best_result", "scaler", "extra", "rng", "data_seed", "elapsed", "cfg")
-
-# what may change between the two halves of a run, for it does not change its result
-FREE_KEYS = {
-    "OUTPUT_DIR",
-    "RESUME",
-    "DATASET.ROOT",
-    "DATALOADER.CACHE_MB",
-    "DATALOADER.NUM_WORKERS",
-    "MODEL.COMPILE",
-    "TRAIN.PRINT_FREQ",
-    "TRAIN.RESUME",
-    "TRAIN.RESUME_SECONDS",
-    "TRAIN.CHECKPOINT_FREQ",
-    "TRAIN.TEXT_CACHE_MB",
-    "VERBOSE",
-    "USE_CUDA",
-}
 
 
 def exists(directory: str) -> bool:
@@ -123,30 +107,15 @@ def check_config(cfg: CfgNode, path: str, state: dict[str, Any]) -> None:
 
 
 def config_differences(saved: str, cfg: CfgNode) -> list[str]:
-    """The keys that differ between a saved configuration (YAML text) and ``cfg``.
+    """The settings that decide a result and differ between a saved configuration (YAML text) and ``cfg``.
 
-    Left out are the free keys, those that only one side has (other versions of the code declare other keys),
-    and those of other trainers: below ``TRAINER`` only the node that the trainer says (``options_name``), or
-    that with its name in whatever case (``TRAINER.COOP`` for CoOp); every node if there is neither.
+    Keys that only one side has are left out: other versions of the code declare other keys.
     """
-    old, new = _flatten(parse_yaml(saved)), _flatten(parse_yaml(cfg.dump()))
     known = cfg.TRAINER.NAME in TRAINER_REGISTRY.registered_names()
-    kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME) if known else None
-    wanted = getattr(kind, "options_name", "") or cfg.TRAINER.NAME
-    own = {node for node in cfg.TRAINER if node.lower() == wanted.lower()}
-    others = tuple(f"TRAINER.{node}." for node in cfg.TRAINER if own and node not in own)
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME) if known else None
+    old, new = flatten(parse_yaml(saved)), deciding_settings(parse_yaml(cfg.dump()), trainer)
     return [
         f"{key} was {old[key]!r}, is {new[key]!r}"
-        for key in sorted((old.keys() & new.keys()) - FREE_KEYS)
-        if old[key] != new[key] and not key.startswith(others)
+        for key in sorted(old.keys() & new.keys())
+        if old[key] != new[key]
     ]
-
-
-def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in node.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 from adapt.prompts import prompts_digest
 from dassl.engine import TRAINER_REGISTRY
 from fileio import write_text
+from fileio.settings import deciding_settings, flatten, options_of_others
 from reporting.record import boolean, mapping, optional, parse, text, whole
 from runner.provenance import (
     describe_code,
@@ -31,41 +32,16 @@ from trainers.clip_trainer import config_text, evaluation
 logger = logging.getLogger(__name__)
 
 SCHEMA = 2  # docs/RECORDS.md says what the fields mean
-# Settings that do not change what a run computes: they may differ between a finished run and a repeated call.
-NO_EFFECT = {
-    *("OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATALOADER.NUM_WORKERS"),
-    *("TRAIN.PRINT_FREQ", "TRAIN.RESUME", "TRAIN.CHECKPOINT_FREQ", "TRAIN.TEXT_CACHE_MB"),
-    *("DATALOADER.CACHE_MB", "MODEL.COMPILE", "TRAIN.RESUME_SECONDS"),
-}
 
 
 def settings(cfg: CfgNode) -> dict[str, Any]:
     """The configuration as ``{"OPTIM.LR": 0.0075, …}`` in JSON's types."""
-
-    def flat(node: CfgNode, prefix: str) -> dict[str, Any]:
-        found = {}
-        for key, value in node.items():
-            if isinstance(value, CfgNode):
-                found.update(flat(value, f"{prefix}{key}."))
-            else:
-                found[prefix + key] = list(value) if isinstance(value, tuple) else value
-        return found
-
-    return json.loads(json.dumps(flat(cfg, "")))
+    return json.loads(json.dumps(flatten(cfg)))
 
 
 def relevant_settings(cfg: CfgNode) -> dict[str, Any]:
-    """The settings that decide what a run computes.
-
-    Those of other methods do not: below ``TRAINER`` only the node that the trainer says (``options_name``)
-    or that with its name in whatever case (``TRAINER.COOP`` for CoOp); every node if there is neither.
-    """
-    others = tuple(f"TRAINER.{name}." for name in other_methods(cfg))
-    return {
-        key: value
-        for key, value in settings(cfg).items()
-        if key not in NO_EFFECT and not key.startswith(others)
-    }
+    """The settings that decide what a run computes, in JSON's types."""
+    return json.loads(json.dumps(deciding_settings(cfg, trainer_class(cfg))))
 
 
 def trainer_class(cfg: CfgNode) -> type | None:
@@ -76,10 +52,7 @@ def trainer_class(cfg: CfgNode) -> type | None:
 
 def other_methods(cfg: CfgNode) -> list[str]:
     """The nodes below ``TRAINER`` that hold other methods' options."""
-    wanted = getattr(trainer_class(cfg), "options_name", "") or cfg.TRAINER.NAME
-    nodes = [name for name, node in cfg.TRAINER.items() if isinstance(node, CfgNode)]
-    own = [name for name in nodes if name.lower() == wanted.lower()]
-    return [name for name in nodes if own and name not in own]
+    return options_of_others(cfg, trainer_class(cfg))
 
 
 def config_digest(cfg: CfgNode) -> str:

@@ -71,11 +71,3 @@ def test_clip_and_dassl_import_nothing_of_the_other_rooms_but_fileio(room: str) 
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
             assert not {name.split(".")[0] for name in names} & others, path
-
-
-def test_resuming_and_recording_leave_the_same_settings_free() -> None:
-    """Two lists, because neither room may import the other's."""
-    from dassl.engine.resume import FREE_KEYS
-    from runner.record import NO_EFFECT
-
-    assert FREE_KEYS == NO_EFFECT

@@ -18,10 +18,12 @@ from yacs.config import CfgNode
 
 from dassl.engine import resume
 from dassl.utils import (
+    get_rng_state,
     load_checkpoint,
     load_state_dict_strictly,
     resume_from_checkpoint,
     save_checkpoint,
+    set_rng_state,
     tolist_if_not,
 )
 from dassl.utils.checkpoint import last_checkpoint
@@ -42,7 +44,7 @@ class TrainerBase:
         self._scheds: OrderedDict[str, LRScheduler | None] = OrderedDict()
         self._writer: Any = None
         self._bad_loss: Tensor | None = None
-        self._resumed = self._after_epoch_done = False
+        self._after_epoch_due = False
         self.start_epoch = self.epoch = self.max_epoch = 0
         self.time_start = time.time()
 
@@ -148,9 +150,8 @@ class TrainerBase:
         self.max_epoch = max_epoch
         self.before_train()
         self.epoch = max(self.start_epoch - 1, 0)
-        if self._resumed:  # the resume file was written before after_epoch
-            self._resumed = False
-            self.after_epoch()
+        if self._after_epoch_due:  # the resume file was written before it
+            self._finish_epoch()
         with stop_request() as stop:
             self._run_epochs(stop)
         if stop.reason:
@@ -164,13 +165,14 @@ class TrainerBase:
         set_data_epoch = getattr(getattr(self, "dm", None), "set_epoch", None)
         written = time.monotonic()
         for epoch in range(self.start_epoch, self.max_epoch):
-            self.epoch, self._after_epoch_done = epoch, False
+            self.epoch = epoch
             if set_data_epoch is not None:
                 set_data_epoch(epoch)
             self.before_epoch()
             self.run_epoch()
             self.check_anomaly()
             self.check_weights()
+            self._after_epoch_due = True
             resumable = self.cfg.TRAIN.RESUME and epoch + 1 < self.max_epoch
             due = time.monotonic() - written >= self.cfg.TRAIN.RESUME_SECONDS
             if resumable and (due or stop.reason):
@@ -178,12 +180,15 @@ class TrainerBase:
                 written = time.monotonic()
             if resumable and stop.reason:
                 return
-            self.after_epoch()
+            self._finish_epoch()
             if stop.reason:  # it came during after_epoch, or nothing but checkpoints is kept of this epoch
-                self._after_epoch_done = True
                 if resumable:
                     self.save_resume()
                 return
+
+    def _finish_epoch(self) -> None:
+        self.after_epoch()
+        self._after_epoch_due = False
 
     def _stopped(self, stop: StopRequest) -> str:
         """What a run that a signal ended after an epoch says."""
@@ -221,13 +226,54 @@ class TrainerBase:
 
     def save_resume(self) -> None:
         """Replaces ``<output_dir>/resume.pth.tar`` by the state after the present epoch's last step."""
-        resume.save(self)
+        scaler = getattr(self, "scaler", None)
+        state = {
+            "epoch": self.epoch + 1,
+            "models": {
+                name: {kind: None if part is None else part.state_dict() for kind, part in parts.items()}
+                for name, parts in self._parts().items()
+            },
+            "best_result": self.best_result,
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "extra": self.extra_state(),
+            "rng": get_rng_state(),
+            "data_seed": getattr(getattr(self, "dm", None), "data_seed", None),
+            "elapsed": time.time() - self.time_start,
+            "after_epoch": not self._after_epoch_due,
+            "cfg": self.cfg.dump(),
+        }
+        resume.write(self.output_dir, state)
 
     def load_resume(self, state: dict[str, Any]) -> int:
-        """Restores what ``save_resume`` wrote; returns the number of epochs it was trained for."""
-        resume.load(self, state)
-        self._resumed = not state.get("after_epoch", False)
+        """Brings the trainer and the process's random generators back to what ``save_resume`` wrote.
+
+        Returns:
+            The number of epochs it was trained for.
+        """
+        for name, parts in self._parts().items():
+            saved = state["models"][name]
+            load_state_dict_strictly(parts["model"], saved["model"], resume.FILE_NAME)
+            logger.info("Loaded model weights")
+            for kind in ("optimizer", "scheduler"):
+                if parts[kind] is not None:
+                    parts[kind].load_state_dict(saved[kind])
+                    logger.info("Loaded %s", kind)
+        self.best_result = state["best_result"]
+        if state["scaler"] is not None:
+            self.scaler.load_state_dict(state["scaler"])
+        if state["data_seed"] is not None:
+            self.dm.data_seed = state["data_seed"]
+        self.load_extra_state(state["extra"])
+        self.time_start = time.time() - state["elapsed"]
+        set_rng_state(state["rng"])
+        logger.info("Previous epoch: %d", state["epoch"])
+        self._after_epoch_due = not state.get("after_epoch", False)
         return state["epoch"]
+
+    def _parts(self) -> dict[str, dict[str, Any]]:
+        """Model, optimiser and schedule by name of the model; None where a model has none."""
+        models, optims, scheds = self._models, self._optims, self._scheds
+        return {n: {"model": models[n], "optimizer": optims[n], "scheduler": scheds[n]} for n in models}
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Restores the newest state below ``directory``; returns the number of epochs it was trained for.

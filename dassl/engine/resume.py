@@ -10,25 +10,16 @@ under ``after_epoch``, which is not done again.
 
 import logging
 import os
-import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from yacs.config import CfgNode
 
 from dassl.engine.build import TRAINER_REGISTRY
-from dassl.utils import (
-    get_rng_state,
-    load_checkpoint,
-    load_state_dict_strictly,
-    read_dictionary,
-    set_rng_state,
-)
+from dassl.utils import load_checkpoint, read_dictionary
 from fileio import atomic_write
+from fileio.settings import deciding_settings, flatten
 from fileio.yaml_text import parse_yaml
-
-if TYPE_CHECKING:
-    from dassl.engine.base import TrainerBase
 
 logger = logging.getLogger(__name__)
 
@@ -36,23 +27,6 @@ FILE_NAME = "resume.pth.tar"
 
 # what such a file holds
 KEYS = ("epoch", "models", "best_result", "scaler", "extra", "rng", "data_seed", "elapsed", "cfg")
-
-# what may change between the two halves of a run, for it does not change its result
-FREE_KEYS = {
-    "OUTPUT_DIR",
-    "RESUME",
-    "DATASET.ROOT",
-    "DATALOADER.CACHE_MB",
-    "DATALOADER.NUM_WORKERS",
-    "MODEL.COMPILE",
-    "TRAIN.PRINT_FREQ",
-    "TRAIN.RESUME",
-    "TRAIN.RESUME_SECONDS",
-    "TRAIN.CHECKPOINT_FREQ",
-    "TRAIN.TEXT_CACHE_MB",
-    "VERBOSE",
-    "USE_CUDA",
-}
 
 
 def exists(directory: str) -> bool:
@@ -78,23 +52,10 @@ def belongs_to(path: str, cfg: CfgNode) -> bool:
     return bool(saved.get("TRAIN", {}).get("RESUME", False))
 
 
-def save(trainer: "TrainerBase") -> None:
-    """Replaces ``<output_dir>/resume.pth.tar`` by the trainer's present state."""
-    scaler = getattr(trainer, "scaler", None)
-    state = {
-        "epoch": trainer.epoch + 1,
-        "models": {name: _parts_state(parts) for name, parts in _parts(trainer).items()},
-        "best_result": trainer.best_result,
-        "scaler": None if scaler is None else scaler.state_dict(),
-        "extra": trainer.extra_state(),
-        "rng": get_rng_state(),
-        "data_seed": getattr(getattr(trainer, "dm", None), "data_seed", None),
-        "elapsed": time.time() - trainer.time_start,
-        "after_epoch": trainer._after_epoch_done,
-        "cfg": trainer.cfg.dump(),
-    }
-    os.makedirs(trainer.output_dir, exist_ok=True)
-    with atomic_write(os.path.join(trainer.output_dir, FILE_NAME)) as file:
+def write(directory: str, state: dict[str, Any]) -> None:
+    """Replaces ``<directory>/resume.pth.tar`` by ``state``, all at once."""
+    os.makedirs(directory, exist_ok=True)
+    with atomic_write(os.path.join(directory, FILE_NAME)) as file:
         torch.save(state, file)
 
 
@@ -145,61 +106,16 @@ def check_config(cfg: CfgNode, path: str, state: dict[str, Any]) -> None:
         )
 
 
-def load(trainer: "TrainerBase", state: dict[str, Any]) -> None:
-    """Brings the trainer and the process's random generators back to ``state``."""
-    for name, parts in _parts(trainer).items():
-        saved = state["models"][name]
-        load_state_dict_strictly(parts["model"], saved["model"], FILE_NAME)
-        logger.info("Loaded model weights")
-        for kind in ("optimizer", "scheduler"):
-            if parts[kind] is not None:
-                parts[kind].load_state_dict(saved[kind])
-                logger.info("Loaded %s", kind)
-    trainer.best_result = state["best_result"]
-    if state["scaler"] is not None:
-        trainer.scaler.load_state_dict(state["scaler"])
-    if state["data_seed"] is not None:
-        trainer.dm.data_seed = state["data_seed"]
-    trainer.load_extra_state(state["extra"])
-    trainer.time_start = time.time() - state["elapsed"]
-    set_rng_state(state["rng"])
-    logger.info("Previous epoch: %d", state["epoch"])
-
-
 def config_differences(saved: str, cfg: CfgNode) -> list[str]:
-    """The keys that differ between a saved configuration (YAML text) and ``cfg``.
+    """The settings that decide a result and differ between a saved configuration (YAML text) and ``cfg``.
 
-    Left out are the free keys, those that only one side has (other versions of the code declare other keys),
-    and those of other trainers: below ``TRAINER`` only the node that the trainer says (``options_name``), or
-    that with its name in whatever case (``TRAINER.COOP`` for CoOp); every node if there is neither.
+    Keys that only one side has are left out: other versions of the code declare other keys.
     """
-    old, new = _flatten(parse_yaml(saved)), _flatten(parse_yaml(cfg.dump()))
     known = cfg.TRAINER.NAME in TRAINER_REGISTRY.registered_names()
-    kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME) if known else None
-    wanted = getattr(kind, "options_name", "") or cfg.TRAINER.NAME
-    own = {node for node in cfg.TRAINER if node.lower() == wanted.lower()}
-    others = tuple(f"TRAINER.{node}." for node in cfg.TRAINER if own and node not in own)
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME) if known else None
+    old, new = flatten(parse_yaml(saved)), deciding_settings(parse_yaml(cfg.dump()), trainer)
     return [
         f"{key} was {old[key]!r}, is {new[key]!r}"
-        for key in sorted((old.keys() & new.keys()) - FREE_KEYS)
-        if old[key] != new[key] and not key.startswith(others)
+        for key in sorted(old.keys() & new.keys())
+        if old[key] != new[key]
     ]
-
-
-def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in node.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _parts(trainer: "TrainerBase") -> dict[str, dict[str, Any]]:
-    models, optims, scheds = trainer._models, trainer._optims, trainer._scheds
-    return {n: {"model": models[n], "optimizer": optims[n], "scheduler": scheds[n]} for n in models}
-
-
-def _parts_state(parts: dict[str, Any]) -> dict[str, Any]:
-    return {kind: None if part is None else part.state_dict() for kind, part in parts.items()}

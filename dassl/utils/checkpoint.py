@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from fileio import atomic_write
+from fileio.tensors import tensor_problems
 from fileio.unpickle import HasObjects, Placeholder, read_tensors, read_without_objects
 
 logger = logging.getLogger(__name__)
@@ -152,23 +153,11 @@ def load_state_dict_strictly(model: nn.Module, state_dict: Mapping[str, Tensor],
         ValueError: tensors are missing, unexpected, of another shape, not of floating point where these are
             needed, or hold NaN or infinity; names them and ``source``.
     """
-    wanted = model.state_dict()
-    problems = {
-        "missing": [name for name in wanted if name not in state_dict],
-        "unexpected": [name for name in state_dict if name not in wanted],
-        "of another shape": [
-            f"{name} {tuple(state_dict[name].shape)} instead of {tuple(tensor.shape)}"
-            for name, tensor in wanted.items()
-            if name in state_dict and state_dict[name].shape != tensor.shape
-        ],
-        "of another kind": [
-            f"{name} {state_dict[name].dtype} instead of {tensor.dtype}"
-            for name, tensor in wanted.items()
-            if name in state_dict and state_dict[name].is_floating_point() != tensor.is_floating_point()
-        ],
-        "with NaN or infinity": [name for name, tensor in state_dict.items() if not tensor.isfinite().all()],
-    }
-    text = "; ".join(f"{len(names)} {what}: {', '.join(names)}" for what, names in problems.items() if names)
+    problems = tensor_problems(state_dict, model.state_dict())
+    text = "; ".join(
+        f"{len(names)} {kind}: {', '.join(f'{name} {remark}'.strip() for name, remark in names.items())}"
+        for kind, names in problems.items()
+    )
     if text:
         raise ValueError(
             f'"{source}" does not fit {type(model).__name__}: tensors {text}; '

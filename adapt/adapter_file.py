@@ -7,6 +7,7 @@ is YAML.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from adapt.prompts import prompts_digest
 from fileio import atomic_write
+from fileio.tensors import tensor_problems
 
 FILE_NAME = "adapter.safetensors"
 FORMAT, VERSION = "VLM-HeBA adapter", 1
+# Buffers that published code stores among the weights; they follow from the classes, not from training.
+DERIVED = ("tk_prompts", "text_features_for_inference", "token_prefix", "token_suffix")
 
 
 @dataclass(frozen=True)
@@ -172,3 +177,32 @@ def recorded_prompts(path: Path, dataset: str) -> dict[str, list[str]]:
     except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f'the metadata of "{path}" are damaged ({error!r}); fetch it again') from error
     return dict(zip(content["classnames"], content["prompts"], strict=True))
+
+
+def load_strictly(module: nn.Module, state_dict: Mapping[str, torch.Tensor], source: Path) -> None:
+    """Loads a method's tensors, all of them or none.
+
+    Args:
+        module: holds the adapter weights by their published names.
+        state_dict: what a file has; what published code derives from the classes (``DERIVED``) is left out.
+        source: the file, for messages.
+
+    Raises:
+        ValueError: tensors are missing, unexpected, misshapen, no floating point, or not finite; names them.
+    """
+    given = {name: tensor for name, tensor in state_dict.items() if name not in DERIVED}
+    problems = tensor_problems(given, module.state_dict())
+    bad = problems.pop("with NaN or infinity", [])
+    if problems:
+        found = [f"{kind} {name}" for kind, names in problems.items() for name in names]
+        shown = "; ".join(found[:6]) + (f"; and {len(found) - 6} more" if len(found) > 6 else "")
+        raise ValueError(
+            f'"{source}" does not fit this configuration: {shown}; '
+            "use the backbone and the adapter settings that it was trained with"
+        )
+    if bad:
+        raise ValueError(
+            f'"{source}" holds NaN or infinity, in {len(bad)} of its tensors, the first is {bad[0]}; '
+            "train again"
+        )
+    module.load_state_dict(given)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fileio.tensors import tensor_problems
+
 VOCAB_SIZE = 49408
 
 # ViTs of open_clip whose attention heads are not 64 channels wide: {width: (name, channels of a head)}.
@@ -94,25 +96,11 @@ def check_tensors(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], sou
     Raises:
         ValueError: names what is missing, unexpected, misshapen, not of floating point, infinite or NaN.
     """
-    misshapen = [
-        f"{name} {tuple(given[name].shape)} instead of {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in given and given[name].shape != wanted[name].shape
-    ]
-    complaints = {
-        "missing": [name for name in wanted if name not in given],
-        "unexpected": [name for name in given if name not in wanted],
-        "wrong shape": misshapen,
-        "wrong type": [
-            f"{name} {given[name].dtype} instead of a floating-point type"
-            for name in wanted
-            if name in given and wanted[name].is_floating_point() and not given[name].is_floating_point()
-        ],
-    }
-    if any(complaints.values()):
-        text = "; ".join(f"{kind}: {_some(names)}" for kind, names in complaints.items() if names)
+    problems = tensor_problems(given, wanted)
+    bad = problems.pop("with NaN or infinity", [])
+    if problems:
+        text = "; ".join(f"{kind}: {_some(names)}" for kind, names in problems.items())
         raise ValueError(f"{source}: the tensors do not fit the CLIP that their shapes describe; {text}")
-    bad = [name for name, tensor in given.items() if not tensor.isfinite().all()]
     if bad:
         raise ValueError(f"{source}: NaN or infinity in {_some(bad)}: fetch or convert the weights again")
 

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from adapt.adapter_file import AdapterFile, read_adapter
+from adapt.adapter_file import AdapterFile, load_strictly, read_adapter
 from adapt.method import build_model
 from adapt.model import CustomCLIP, load_clip
 from adapt.precision import is_emulated
-from adapt.tensors import load_strictly
 from clip import weights_digest
 from dassl.config import get_cfg_default
 from fileio import describe_mismatch

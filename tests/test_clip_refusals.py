@@ -60,7 +60,7 @@ def edit(change: Callable[[State], object]) -> Callable[[State], State]:
         (edit(lambda s: s.update({"visual.proj": torch.ones(128, 9)})), r"visual\.proj \(128, 9\) instead"),
         (
             edit(lambda s: s.update({"ln_final.weight": torch.ones(128, dtype=torch.int8)})),
-            r"wrong type: ln_final\.weight torch\.int8 instead of a floating-point type$",
+            r"of another kind: ln_final\.weight torch\.int8 instead of torch\.float\d\d$",
         ),
         (edit(lambda s: s.update({"visual.conv1.weight": torch.ones(64)})), "not 4 dimensions"),
         (edit(lambda s: s.update({"visual.positional_embedding": torch.ones(7, 128)})), "7 image positions"),

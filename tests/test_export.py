@@ -19,10 +19,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import train
-from adapt.adapter_file import FILE_NAME, read_adapter, write_adapter
+from adapt.adapter_file import FILE_NAME, load_strictly, read_adapter, write_adapter
 from adapt.model import CustomCLIP
 from adapt.prompts import ClassPrompts
-from adapt.tensors import load_strictly
 from clip.model import CLIP, build_model
 from dassl.utils import load_checkpoint
 from runner.folder import recorded_in_checkpoint
@@ -157,8 +156,8 @@ def rename(metadata: dict, trainer: str) -> None:
 CHANGES = [
     (drop, "missing text_adapter.1.att_conv.up.weight"),
     (add, "unexpected text_adapter.5.att_conv.up.weight"),
-    (bend, r"text_adapter.1.att_conv.up.weight has shape \(2, 3\) instead of \(128, 32\)"),
-    (integers, "text_adapter.1.att_conv.up.weight is of torch.int32"),
+    (bend, r"of another shape text_adapter.1.att_conv.up.weight \(2, 3\) instead of \(128, 32\)"),
+    (integers, "of another kind text_adapter.1.att_conv.up.weight torch.int32 instead of torch.float32"),
     (
         not_a_number,
         "holds NaN or infinity, in 1 of its tensors, the first is text_adapter.1.att_conv.up.weight",

@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
-from adapt.adapter_file import FILE_NAME, AdapterFile, read_adapter, write_adapter
+from adapt.adapter_file import FILE_NAME, AdapterFile, load_strictly, read_adapter, write_adapter
 from adapt.attach import check_vit
 from adapt.compiling import compile_encoders
 from adapt.method import Method, build_model
 from adapt.model import adapter_weights, load_clip
 from adapt.precision import Precision
 from adapt.prompts import prompts_digest
-from adapt.tensors import load_strictly
 from adapt.text_prefix import compute_text_prefix
 from clip import weights_digest
 from clip.model import CLIP

@@ -154,10 +154,7 @@ def load_state_dict_strictly(model: nn.Module, state_dict: Mapping[str, Tensor],
             needed, or hold NaN or infinity; names them and ``source``.
     """
     problems = tensor_problems(state_dict, model.state_dict())
-    text = "; ".join(
-        f"{len(names)} {kind}: {', '.join(f'{name} {remark}'.strip() for name, remark in names.items())}"
-        for kind, names in problems.items()
-    )
+    text = "; ".join(f"{len(names)} {kind}: {', '.join(names)}" for kind, names in problems.items())
     if text:
         raise ValueError(
             f'"{source}" does not fit {type(model).__name__}: tensors {text}; '

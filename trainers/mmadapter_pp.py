@@ -86,7 +86,7 @@ class MultiModalAdapterPP(ClipTrainer):
 
             return [[fill(readable(name)) for fill in OPENAI_IMAGENET_TEMPLATES] for name in classnames]
         remedy = f"; or set {KEY}.INPUT_PROMPTS hc to train with hand-written templates"
-        return described_prompts(classnames, self.cfg, options, None, remedy)
+        return described_prompts(classnames, self.cfg, options, KEY, None, remedy)
 
     def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
         return AdapterLearner(self.options, clip_model)

@@ -39,6 +39,7 @@ DATASETS = {
     "DescribableTextures": ("dtd", "{} texture."),
     "EuroSAT": ("eurosat", "a centered satellite photo of {}."),
     "UCF101": ("ucf101", "a photo of a person doing {}."),
+    "Demo": ("demo", "a photo of a {}."),
     "DemoCold": ("demo", "a photo of a {}."),
     "DemoDark": ("demo", "a photo of a {}."),
     "DemoColourShape": ("demo_colour_shape", "a photo of a {}."),
@@ -170,7 +171,7 @@ def description_path(cfg: CfgNode, override: str = "") -> Path:
 
 
 def described_prompts(
-    classnames: Sequence[str], cfg: CfgNode, options: CfgNode, context: str | None, remedy: str
+    classnames: Sequence[str], cfg: CfgNode, options: CfgNode, key: str, context: str | None, remedy: str
 ) -> list[list[str]]:
     """The prompts of HeBA, LwEIB and MMA++: descriptions, or templates where they are given.
 
@@ -178,6 +179,7 @@ def described_prompts(
         classnames: class names of the data set.
         cfg: the run's; a data set's own ``DATASET.TEMPLATE`` goes before the place of descriptions.
         options: the method's ``DESCRIPTIONS``, and ``TEMPLATES`` if it has such.
+        key: where the options stand, for messages.
         context: see ``description_prompts``.
         remedy: what to do instead when descriptions are missing, for the message.
     """
@@ -187,18 +189,32 @@ def described_prompts(
     if templates:
         return template_prompts(classnames, templates)
     path = description_path(cfg, options.DESCRIPTIONS)
-    return description_prompts(classnames, path, context, remedy=remedy)
+    get = get_descriptions(cfg, options.DESCRIPTIONS, f"{key}.DESCRIPTIONS")
+    return description_prompts(classnames, path, context, get=get, remedy=remedy)
 
 
-def prepare_descriptions(path: Path) -> str:
-    """The command that fetches published descriptions to where they are looked for."""
-    root = path.absolute().parent
-    where = f" --root {shlex.quote(str(root.parent))}" if root.name == "descriptions" else ""
-    return f"python -m datasets.prepare descriptions{where}"
+def get_descriptions(cfg: CfgNode, override: str, key: str) -> str:
+    """How to get missing descriptions: the demo's are drawn, published ones fetched, others the user writes.
+
+    Args:
+        cfg: the run's.
+        override: the file that the method's options name; "" for the data set's own.
+        key: the method's option that names a file.
+    """
+    name = cfg.DATASET.NAME
+    if override:
+        return f"correct {key}, or write the file"
+    if name not in DATASETS:
+        return f"write the file, with every class of the data set in it, or name another with {key}"
+    root = shlex.quote(str(Path(cfg.DATASET.ROOT).expanduser().absolute()))
+    stem = DATASETS[name][0]
+    if stem.startswith("demo"):
+        return f"get it with: python demo/make_data.py --root {root} {stem}"
+    return f"get it with: python -m datasets.prepare --root {root} descriptions {stem}"
 
 
 def description_prompts(
-    classnames: Sequence[str], path: Path, context: str | None, *, remedy: str = ""
+    classnames: Sequence[str], path: Path, context: str | None, *, get: str = "write it", remedy: str = ""
 ) -> list[list[str]]:
     """``"<context> <class name>, <description>"`` for each description of each class (HeBA, LwEIB).
 
@@ -206,6 +222,7 @@ def description_prompts(
         classnames: class names of the data set.
         path: JSON file ``{class name: [description, …]}``; names match in lower case with ``_`` as space.
         context: words before the class name, e.g. "a photo of a". None: the descriptions as they are (MMA++).
+        get: how to get the file if it is missing, for the message.
         remedy: what to do instead when descriptions are missing, for the message.
 
     Raises:
@@ -214,8 +231,8 @@ def description_prompts(
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f'LLM descriptions "{path}" are missing: a JSON object {{class name: [sentence, …]}} '
-            f"(get it with: {prepare_descriptions(path)}){remedy}"
+            f'LLM descriptions "{path}" are missing: a JSON object {{"class name": ["sentence", …], …}}; '
+            f"{get}{remedy}"
         )
     try:
         entries = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=tuple)  # of (key, value)

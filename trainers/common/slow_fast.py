@@ -169,7 +169,8 @@ class SlowFastTrainer(ClipTrainer):
 
     def class_prompts(self, classnames: list[str]) -> list[list[str]]:
         remedy = f"; or set {self.key}.TEMPLATES \"('a photo of a {{}}.',)\" to train without descriptions"
-        return described_prompts(classnames, self.cfg, self.options, self.options.TEXT_CTX_INIT, remedy)
+        context = self.options.TEXT_CTX_INIT
+        return described_prompts(classnames, self.cfg, self.options, self.key, context, remedy)
 
     def forward_backward(self, batch: dict) -> dict[str, torch.Tensor | int]:
         image, tokens, target = self.step_inputs(batch, self.options.NEG_SAMPLING_RATIO)

@@ -315,9 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan, missing = make_plan(args, output, problems)
     tasks = make_tasks(plan, problems) if plan.trainers else []
     todo = [task for task in tasks if task.status == "waiting"]
-    slots: list[Slot] = []
-    with problems.noting():
-        slots = find_slots(args, len(todo))
+    slots = find_slots(args, len(todo), problems)
     draws = args.protocol == "demo" and any(task.job.dataset == DRAWN for task in todo)
     undrawn = draws and look_for_drawn(plan.root, problems)
     if todo:
@@ -344,24 +342,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(args, plan, tasks, missing, slots)
 
 
-def find_slots(args: argparse.Namespace, jobs: int) -> list[Slot]:
+def find_slots(args: argparse.Namespace, jobs: int, problems: Problems) -> list[Slot]:
     """Where jobs run on this machine; none where Slurm runs them.
 
-    Raises:
-        ValueError: there is no such place, or the arguments contradict each other.
+    That there is no such place, or that the arguments contradict each other, is added to ``problems``.
     """
     if args.launcher == "slurm":
         from runner.slurm import parse_resources
 
-        parse_resources(args.slurm)
+        with problems.noting():
+            parse_resources(args.slurm)
         if args.gpus:
-            raise ValueError(
-                "--gpus names GPUs of this machine; with --launcher slurm: --slurm gpus_per_node=1"
-            )
+            problems.add("--gpus names GPUs of this machine; with --launcher slurm: --slurm gpus_per_node=1")
         return []
     if args.slurm:
-        raise ValueError("--slurm needs --launcher slurm")
-    return gpu_slots(args.gpus, jobs) if args.gpus else cpu_slots(args.jobs, jobs)
+        problems.add("--slurm needs --launcher slurm")
+    with problems.noting():
+        return gpu_slots(args.gpus, jobs) if args.gpus else cpu_slots(args.jobs, jobs)
+    return []
 
 
 def say_plan(args: argparse.Namespace, plan: Plan, tasks: Sequence[Task], slots: Sequence[Slot]) -> None:

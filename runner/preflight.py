@@ -121,7 +121,8 @@ class Checks:
             if not wrong:
                 return list(found)
             dropped |= wrong
-            pairs = [pair for pair in pairs if pair[0] not in wrong]
+            for key in wrong:  # the last, which counts, of those that are given twice
+                pairs.remove(next(pair for pair in reversed(pairs) if pair[0] == key))
 
     def look_once(self, look: "Look") -> None:
         """Looks for mistakes until one hides the others."""
@@ -135,6 +136,8 @@ class Checks:
         kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
         with noting(found):
             TrainerX.check_cfg(kind.__new__(kind), cfg)
+        if found:
+            return
         if self.on_gpus and not cfg.USE_CUDA:
             found.append("--gpus names GPUs, but USE_CUDA is False; leave one of them out")
         method = None
@@ -186,7 +189,11 @@ class Checks:
             if tokens is None:
                 tokens = method.tokenize([["a", "b"]])
             with noting(look.found):
-                adapters = method.attach(method.precision.store(backbone), tokens).adapter_learner
+                method.model = method.attach(method.precision.store(backbone), tokens)
+                adapters = method.model.adapter_learner
+            if adapters is not stand_in and not look.args.eval_only:
+                with noting(look.last):
+                    method.check_training()
         is_unknown = adapters is stand_in and cfg.OPTIM.STAGED_LR  # which names the adapters' layers
         if adapters is not None and not is_unknown:
             with noting(look.found):

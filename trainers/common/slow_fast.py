@@ -160,12 +160,11 @@ class SlowFastTrainer(ClipTrainer):
         super().check_cfg(cfg)
         check_limits(self.options, self.key)
 
-    def before_train(self) -> None:
+    def check_training(self) -> None:
         if self.model.adapter_learner.base_scale == 0:
             raise ValueError(
                 f"{self.key}.{self.scale_key} is 0, so there is nothing to train; set it above 0"
             )
-        super().before_train()
 
     def class_prompts(self, classnames: list[str]) -> list[list[str]]:
         remedy = f"; or set {self.key}.TEMPLATES \"('a photo of a {{}}.',)\" to train without descriptions"

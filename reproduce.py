@@ -32,41 +32,39 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
-from command_line import INTERRUPTED, one_line_errors
+from command_line import INTERRUPTED, fail, one_line_errors
 from runner import calibrate
 from runner.display import Display, clock, time_left
-from runner.jobs import PROTOCOLS, ROOT, Job, Plan, config_name, expand, models, named_trainers
+from runner.jobs import OWN_KEYS, PROTOCOLS, ROOT, Job, Plan, config_name, expand, models, named_trainers
 from runner.problems import Problems
 from runner.results import results_folder, show_methods
 from runner.schedule import Scheduler, Slot, Task
 from runner.slots import cpu_slots, gpu_slots
 
 FAILED = 1
-# Keys that each job's own command sets, and the flags that they come from.
-OWN_FLAGS = {
-    "OUTPUT_DIR": "--output",
-    "RESUME": "--output",
-    "SEED": "--seeds",
-    "TRAINER.NAME": "--trainers",
-    "DATASET.NAME": "--datasets",
-    "DATASET.ROOT": "--root",
-}
+DRAWN = "demo"  # the data set that the protocol of this name draws
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are one line, without the usage of all flags above it."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(fail(f"{message} (--help explains the flags)"))
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; what follows ``--`` are ``KEY VALUE`` pairs for every run."""
     argv = list(sys.argv[1:] if argv is None else argv)
     options = argv[argv.index("--") + 1 :] if "--" in argv else []
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("protocol", choices=list(PROTOCOLS))
     add("--trainers", **LIST, help="e.g. HeBA ZeroshotCLIP, or all (default: HeBA; demo: both)")
     add("--datasets", **LIST, default=[["all"]], help="by any of their names, or all the protocol has")
-    add("--seeds", **NUMBERS, default=[[1, 2, 3]], help="1 2 3, or 1,2,3; so do the other lists")
-    add("--shots", **NUMBERS, help="images a class (default 16; few_shot: 1 2 4 8 16)")
+    add("--seeds", **LIST, default=[["1", "2", "3"]], help="1 2 3, or 1,2,3; so do the other lists")
+    add("--shots", **LIST, help="images a class (default 16; few_shot: 1 2 4 8 16)")
     add("--root", default=ROOT / "data", type=Path, help="data root (default: data in the repository)")
     add(
         "--output",
@@ -85,6 +83,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name in ("trainers", "datasets", "seeds", "shots", "gpus"):
         if (given := getattr(args, name)) is not None:
             setattr(args, name, [word for words in given for word in words])
+            if not getattr(args, name):
+                parser.error(f"argument --{name}: the list is empty")
     args.options = options
     return args
 
@@ -94,26 +94,21 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def numbers(text: str) -> list[int]:
-    """The same for whole numbers."""
-    try:
-        return [int(word) for word in words(text)]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number, or several as 1,2,3') from None
-
-
 LIST = {"nargs": "+", "type": words}
-NUMBERS = {"nargs": "+", "type": numbers}
 
 
 def output_folder(args: argparse.Namespace, problems: Problems) -> Path:
     """Where everything goes."""
     given = args.output or ROOT / ("output/demo" if args.protocol == "demo" else "output")
     folder = given.expanduser().absolute()
-    for place in (folder, *folder.parents):
-        if place.exists() and not place.is_dir():
-            problems.add(f'--output "{given}": "{place}" is a file; name a folder')
+    if place := file_in_the_way(folder):
+        problems.add(f'--output "{given}": "{place}" is a file; name a folder')
     return folder
+
+
+def file_in_the_way(folder: Path) -> Path | None:
+    """The file that stands where a folder or one above it is to be; None if there is none."""
+    return next((place for place in (folder, *folder.parents) if place.is_file()), None)
 
 
 def make_plan(args: argparse.Namespace, output: Path, problems: Problems) -> tuple[Plan, dict[str, str]]:
@@ -122,28 +117,31 @@ def make_plan(args: argparse.Namespace, output: Path, problems: Problems) -> tup
     What the call gets wrong is added to ``problems``, and left out of the plan.
     """
     protocol = PROTOCOLS[args.protocol]
-    shots = tuple(args.shots or protocol.shots)
+    seeds = whole_numbers("--seeds", args.seeds, problems) or (1,)
+    shots = whole_numbers("--shots", args.shots or protocol.shots, problems) or protocol.shots
     if wrong := [number for number in shots if number < 1 and number != -1]:
         problems.add(f"--shots {wrong[0]}: give images a class, 1 or more, or -1 for all")
+        shots = tuple(number for number in shots if number not in wrong) or protocol.shots
     if len(shots) > 1 and args.protocol != "few_shot":
         problems.add(f"--shots takes one number in {args.protocol}, not {len(shots)}")
-    if wrong := [seed for seed in args.seeds if not 0 <= seed < 2**32]:
+    if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
         problems.add(f"--seeds {wrong[0]}: generators take numbers from 0, below {2**32}")
     options = list(args.options)
     if len(options) % 2:
         problems.add(f"after -- come pairs KEY VALUE, not {len(options)} words: {shlex.join(options)}")
         options = []
-    for key in OWN_FLAGS.keys() & options[::2]:
-        problems.add(f"{key} after -- would be the same for all jobs; say it with {OWN_FLAGS[key]}")
+    for given in dict.fromkeys(options[::2]):
+        for key in own_keys(given):
+            problems.add(f"{key} after -- would be the same for all jobs; say it with {OWN_KEYS[key]}")
     pairs = zip(options[::2], options[1::2], strict=True)
-    options = [word for pair in pairs if pair[0] not in OWN_FLAGS for word in pair]
+    options = [word for pair in pairs if not own_keys(pair[0]) for word in pair]
     root = args.root.expanduser().absolute()
     names, source, missing = find_datasets(args, root, problems)
     plan = Plan(
         protocol=args.protocol,
         trainers=find_trainers(args, problems),
         datasets=names,
-        seeds=args.seeds,
+        seeds=seeds,
         shots=shots,
         root=root,
         output=output,
@@ -158,8 +156,23 @@ def make_plan(args: argparse.Namespace, output: Path, problems: Problems) -> tup
             with problems.noting():
                 config_name(plan, trainer, model)
         runnable += [trainer] if len(problems.texts) == before else []
-    # Nothing can be trained without the source; what else is wrong has been found.
     return replace(plan, trainers=runnable if source else []), missing
+
+
+def whole_numbers(flag: str, given: Iterable[str | int], problems: Problems) -> tuple[int, ...]:
+    """The numbers of a list, each once; words that are no whole numbers are added to ``problems``."""
+    found = []
+    for word in given:
+        try:
+            found.append(int(word))
+        except ValueError:
+            problems.add(f'{flag}: "{word}" is not a whole number; give one, or several as 1,2,3')
+    return tuple(dict.fromkeys(found))
+
+
+def own_keys(given: str) -> list[str]:
+    """The keys of ``OWN_KEYS`` that a key sets: itself, or what stands below a group (``DATASET {…}``)."""
+    return [key for key in OWN_KEYS if key == given or key.startswith(f"{given}.")]
 
 
 def find_trainers(args: argparse.Namespace, problems: Problems) -> list[str]:
@@ -179,7 +192,7 @@ def find_trainers(args: argparse.Namespace, problems: Problems) -> list[str]:
 def find_datasets(
     args: argparse.Namespace, root: Path, problems: Problems
 ) -> tuple[list[str], str, dict[str, str]]:
-    """The data sets to evaluate, the source ("" if it is missing), and which are missing, with the reason."""
+    """The data sets to evaluate, the source ("" if it is unknown), and which are missing, with the reason."""
     from runner.names import dataset_names, resolve, suggestion
     from runner.state import missing_reason
 
@@ -193,16 +206,19 @@ def find_datasets(
     transfer = args.protocol in ("cross_dataset", "domain_generalization")
     needed = {*asked, *sources * transfer} | (set(names) if args.strict else set())
     looked_for = dict.fromkeys([*names, *sources * transfer])
+    if args.protocol == "demo":
+        looked_for.pop(DRAWN, None)
     missing = {name: reason for name in looked_for if (reason := missing_reason(name, root))}
-    there = [name for name in names if name not in missing]
     lacking = {name: why for name, why in missing.items() if name in needed}
     if lacking:
         listed = ", ".join(f"{name} ({why})" for name, why in lacking.items())
         problems.add(f'missing below --root "{root}": {listed}; {remedy(lacking, root)}')
-    elif names and not there and not (args.protocol == "demo" and problems):  # which would have been drawn
+    elif names and missing.keys() >= set(names):
         problems.add(f'none of the data sets is below --root "{root}"; {remedy(names, root)}')
-    source = sources[0] if sources and not (transfer and sources[0] in missing) else ""
-    return there, source, missing
+        lacking = missing
+    # What lacks is a mistake, and nothing will start; the rest of its jobs is looked at all the same.
+    names = [name for name in names if name not in missing or name in lacking]
+    return names, next(iter(sources), ""), missing
 
 
 def remedy(missing: Iterable[str], root: Path) -> str:
@@ -220,13 +236,32 @@ def remedy(missing: Iterable[str], root: Path) -> str:
     return f"get them with: {' && '.join(ways)} (or let --root be the folder that holds them)"
 
 
+def look_for_drawn(root: Path, problems: Problems) -> bool:
+    """Whether the demo's pictures must be drawn first; what is in the way is added to ``problems``."""
+    from demo.make_data import STAMP, check_ours, is_drawn
+
+    folder = root / DRAWN
+    if is_drawn(DRAWN, root):
+        return False
+    if why := unwritable(folder / STAMP):
+        problems.add(f"{why}; choose another --root")
+    with problems.noting():
+        check_ours(folder)
+    return True
+
+
+def draw_command(root: Path) -> list[str]:
+    """The command that draws the demo's pictures."""
+    return [sys.executable, str(ROOT / "demo" / "make_data.py"), "--root", str(root), DRAWN]
+
+
 def draw_demo(root: Path) -> None:
     """Draws the demo's pictures if they are not there.
 
     Raises:
         ValueError: that failed; it has said why.
     """
-    command = [sys.executable, str(ROOT / "demo" / "make_data.py"), "--root", str(root), "demo"]
+    command = draw_command(root)
     status = subprocess.run(command).returncode
     if status == INTERRUPTED:
         raise KeyboardInterrupt
@@ -246,6 +281,8 @@ def make_tasks(plan: Plan, problems: Problems) -> list[Task]:
             tasks.append(Task(job, log, "finished", seconds=recorded_seconds(job), was_finished=True))
             continue
         tasks.append(Task(rest, log))
+        if file_in_the_way(plan.output):  # which has been said
+            continue
         for path in (log, *(run.folder / "results.json" for run in rest.runs)):
             if why := unwritable(path):
                 problems.add(f"{why}; choose another --output", rest)
@@ -275,50 +312,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     from train import choose_dassl
 
     choose_dassl()
-    if args.protocol == "demo" and not args.dry_run and not problems:
-        draw_demo(args.root.expanduser().absolute())
     plan, missing = make_plan(args, output, problems)
     tasks = make_tasks(plan, problems) if plan.trainers else []
     todo = [task for task in tasks if task.status == "waiting"]
-    slots: list[Slot] = []
-    with problems.noting():
-        slots = find_slots(args, len(todo))
+    slots = find_slots(args, len(todo), problems)
+    draws = args.protocol == "demo" and any(task.job.dataset == DRAWN for task in todo)
+    undrawn = draws and look_for_drawn(plan.root, problems)
     if todo:
         from runner.preflight import check_jobs
 
         jobs = [task.job for task in todo]
         on_gpus = bool(args.gpus) and args.launcher == "local"
-        check_jobs(jobs, problems, on_gpus=on_gpus, fetch=not args.dry_run)
-    if args.dry_run:
-        for task in todo:
-            print(shlex.join(Job.command(task.job)), flush=True)
-        say_plan(args, plan, tasks, slots)
+        unread = {*missing, *[DRAWN] * undrawn}
+        check_jobs(jobs, problems, on_gpus=on_gpus, fetch=not args.dry_run, unread=unread)
     if problems:
         return problems.report()
     if args.dry_run:
+        for command in [draw_command(plan.root)] * undrawn + [Job.command(task.job) for task in todo]:
+            print(shlex.join(command), flush=True)
+        say_plan(args, plan, tasks, slots)
         say_missing(missing, plan.root)
         return 0
+    if draws:
+        draw_demo(plan.root)
+    if undrawn:  # what its jobs would find wrong with these pictures
+        check_jobs(jobs, problems, on_gpus=on_gpus, fetch=False)
+        if problems:
+            return problems.report()
     return run(args, plan, tasks, missing, slots)
 
 
-def find_slots(args: argparse.Namespace, jobs: int) -> list[Slot]:
+def find_slots(args: argparse.Namespace, jobs: int, problems: Problems) -> list[Slot]:
     """Where jobs run on this machine; none where Slurm runs them.
 
-    Raises:
-        ValueError: there is no such place, or the arguments contradict each other.
+    That there is no such place, or that the arguments contradict each other, is added to ``problems``.
     """
     if args.launcher == "slurm":
         from runner.slurm import parse_resources
 
-        parse_resources(args.slurm)
+        with problems.noting():
+            parse_resources(args.slurm)
         if args.gpus:
-            raise ValueError(
-                "--gpus names GPUs of this machine; with --launcher slurm: --slurm gpus_per_node=1"
-            )
+            problems.add("--gpus names GPUs of this machine; with --launcher slurm: --slurm gpus_per_node=1")
         return []
     if args.slurm:
-        raise ValueError("--slurm needs --launcher slurm")
-    return gpu_slots(args.gpus, jobs) if args.gpus else cpu_slots(args.jobs, jobs)
+        problems.add("--slurm needs --launcher slurm")
+    with problems.noting():
+        return gpu_slots(args.gpus, jobs) if args.gpus else cpu_slots(args.jobs, jobs)
+    return []
 
 
 def say_plan(args: argparse.Namespace, plan: Plan, tasks: Sequence[Task], slots: Sequence[Slot]) -> None:
@@ -388,9 +429,9 @@ def run(
     if plan.protocol == "calibrate":
         return judge(tasks) or status
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(f"\n{show_methods(plan, width)}")
-    table = shlex.join(["python", str(ROOT / "parse_test_res.py"), str(results_folder(plan))])
-    print(f"beside published numbers: {table}")
+    if table := show_methods(plan, width):
+        command = shlex.join(["python", str(ROOT / "parse_test_res.py"), str(results_folder(plan))])
+        print(f"\n{table}\nbeside published numbers: {command}")
     return status
 
 

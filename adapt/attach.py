@@ -50,8 +50,8 @@ def adapted_blocks(
     first, last = blocks[0], count if blocks[1] == -1 else blocks[1]
     if not 1 <= first <= last <= count:
         raise ValueError(
-            f"{key}.ADAPTER_START {first} and ADAPTER_END {last} do not fit the {name} encoder's {count} "
-            "blocks; they count from 1, and ADAPTER_END -1 is each encoder's last"
+            f"{key}.ADAPTER_START {first} and {key}.ADAPTER_END {last} do not fit the {name} encoder's "
+            f"{count} blocks; they count from 1, and ADAPTER_END -1 is each encoder's last"
         )
     return ((number, encoder.resblocks[number - 1]) for number in range(first, last + 1))
 

@@ -127,16 +127,15 @@ class Method:
         """
         raise NotImplementedError
 
-    def before_training(self, model: CustomCLIP) -> None:
-        """Prepares the training of a model that is on its device, in the autocast of the steps.
-
-        Raises:
-            ValueError: there is nothing to train.
-        """
+    def check_training(self) -> None:
+        """Raises ValueError if the options leave nothing to train."""
         if self.scale_key and getattr(self.options, self.scale_key) == 0:
             raise ValueError(
                 f"{self.key}.{self.scale_key} is 0, so there is nothing to train; set it above 0"
             )
+
+    def before_training(self, model: CustomCLIP) -> None:
+        """Prepares the training of a model that is on its device, in the autocast of the steps."""
 
     def batch(
         self, model: CustomCLIP, image: torch.Tensor, label: torch.Tensor, device: torch.device

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -30,12 +29,14 @@ class ClassTexts:
         template: the prompt of a class, with ``{}`` for its name.
         is_own: whether the user gave the template (``DATASET.TEMPLATE``).
         descriptions: where the descriptions of its classes are looked for.
+        get_descriptions: how to get them, for the message where they are missing; "": the user writes them.
         dataset: registry name of the data set.
     """
 
     template: str = TEMPLATE
     is_own: bool = False
     descriptions: Path | None = None
+    get_descriptions: str = ""
     dataset: str = ""
 
 
@@ -167,7 +168,7 @@ def template_prompts(classnames: Sequence[str], templates: Sequence[str]) -> lis
 
 
 def described_prompts(
-    classnames: Sequence[str], texts: ClassTexts, options: Any, context: str | None, remedy: str
+    classnames: Sequence[str], texts: ClassTexts, options: Any, key: str, context: str | None, remedy: str
 ) -> list[list[str]]:
     """The prompts of HeBA, LwEIB and MMA++: descriptions, or templates where they are given.
 
@@ -175,6 +176,7 @@ def described_prompts(
         classnames: class names of the data set.
         texts: the data set's; its own template goes before the place of its descriptions.
         options: the method's ``DESCRIPTIONS``, and ``TEMPLATES`` if it has such.
+        key: where the options stand, for messages.
         context: see ``description_prompts``.
         remedy: what to do instead when descriptions are missing, for the message.
     """
@@ -183,21 +185,22 @@ def described_prompts(
         templates = templates or (texts.template,)
     if templates:
         return template_prompts(classnames, templates)
-    path = Path(options.DESCRIPTIONS).expanduser() if options.DESCRIPTIONS else texts.descriptions
-    if path is None:
-        raise FileNotFoundError(f"no file of LLM descriptions is named: set DESCRIPTIONS{remedy}")
-    return description_prompts(classnames, path, context, remedy=remedy)
-
-
-def prepare_descriptions(path: Path) -> str:
-    """The command that fetches published descriptions to where they are looked for."""
-    root = path.absolute().parent
-    where = f" --root {shlex.quote(str(root.parent))}" if root.name == "descriptions" else ""
-    return f"python -m datasets.prepare descriptions{where}"
+    if options.DESCRIPTIONS:
+        path = Path(options.DESCRIPTIONS).expanduser()
+        get = f"correct {key}.DESCRIPTIONS, or write the file"
+    elif texts.descriptions is not None:
+        path = texts.descriptions
+        own = (
+            f"write the file, with every class of the data set in it, or name another with {key}.DESCRIPTIONS"
+        )
+        get = texts.get_descriptions or own
+    else:
+        raise FileNotFoundError(f"no file of LLM descriptions is named: set {key}.DESCRIPTIONS{remedy}")
+    return description_prompts(classnames, path, context, get=get, remedy=remedy)
 
 
 def description_prompts(
-    classnames: Sequence[str], path: Path, context: str | None, *, remedy: str = ""
+    classnames: Sequence[str], path: Path, context: str | None, *, get: str = "write it", remedy: str = ""
 ) -> list[list[str]]:
     """``"<context> <class name>, <description>"`` for each description of each class (HeBA, LwEIB).
 
@@ -205,6 +208,7 @@ def description_prompts(
         classnames: class names of the data set.
         path: JSON file ``{class name: [description, …]}``; names match in lower case with ``_`` as space.
         context: words before the class name, e.g. "a photo of a". None: the descriptions as they are (MMA++).
+        get: how to get the file if it is missing, for the message.
         remedy: what to do instead when descriptions are missing, for the message.
 
     Raises:
@@ -213,8 +217,8 @@ def description_prompts(
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f'LLM descriptions "{path}" are missing: a JSON object {{class name: [sentence, …]}} '
-            f"(get it with: {prepare_descriptions(path)}){remedy}"
+            f'LLM descriptions "{path}" are missing: a JSON object {{"class name": ["sentence", …], …}}; '
+            f"{get}{remedy}"
         )
     try:
         entries = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=tuple)  # of (key, value)

@@ -108,10 +108,9 @@ def make(stem: str, data_set: DataSet, root: Path) -> str:
         ValueError: a folder of that name is there, but was not drawn by this script.
     """
     folder = root / stem
-    split_path, stamp = folder / f"split_zhou_{data_set.name}.json", folder / STAMP
+    split_path, described, stamp = written_files(stem, data_set, root)
     digest = recipe_digest(data_set)
-    if folder.is_dir() and any(folder.iterdir()) and not stamp.is_file():
-        raise ValueError(f'"{folder}" was not made by this script: move it away, or choose another --root')
+    check_ours(folder)
     split: dict[str, list] = {part: [] for part in data_set.images}
     files = [class_files(folder, name, data_set.images) for name in data_set.class_names()]
     for label, name in enumerate(data_set.class_names()):
@@ -126,11 +125,31 @@ def make(stem: str, data_set: DataSet, root: Path) -> str:
     drawn = 0
     for label, parts in enumerate(tqdm(files, desc=stem, unit="class")):
         drawn += draw_class(stem, label, data_set, [path for paths in parts.values() for path in paths])
-    described = root / "descriptions" / f"{data_set.described_by or stem}.json"
     write_unless_changed(described, json.dumps(descriptions(data_set), indent=1).encode())
     write_unless_changed(split_path, content)
     count = sum(map(len, split.values()))
     return f"{folder}: {len(data_set.classes)} classes, {count} pictures, {drawn} of them drawn now"
+
+
+def written_files(stem: str, data_set: DataSet, root: Path) -> tuple[Path, Path, Path]:
+    """Where a data set's split file, its descriptions and its stamp lie."""
+    folder = root / stem
+    described = root / "descriptions" / f"{data_set.described_by or stem}.json"
+    return folder / f"split_zhou_{data_set.name}.json", described, folder / STAMP
+
+
+def check_ours(folder: Path) -> None:
+    """Raises ValueError if a folder holds something that was not drawn here."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / STAMP).is_file():
+        raise ValueError(f'"{folder}" was not made by this script: move it away, or choose another --root')
+
+
+def is_drawn(stem: str, root: Path) -> bool:
+    """Whether a data set is complete and of this version, without a look at each picture."""
+    split_path, described, stamp = written_files(stem, DATA_SETS[stem], root)
+    if not (split_path.is_file() and described.is_file() and stamp.is_file()):
+        return False
+    return stamp.read_text().strip() == recipe_digest(DATA_SETS[stem])
 
 
 def remove_drawn(folder: Path, data_set: DataSet) -> None:

@@ -13,6 +13,18 @@ from reporting.published import ROWS
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Keys that each job's own command sets, and where they come from.
+OWN_KEYS = {
+    "OUTPUT_DIR": "--output",
+    "RESUME": "--output",
+    "SEED": "--seeds",
+    "TRAINER.NAME": "--trainers",
+    "DATASET.NAME": "--datasets",
+    "DATASET.ROOT": "--root",
+    "DATASET.NUM_SHOTS": "--shots",
+    "DATASET.SUBSAMPLE_CLASSES": "the protocol: base2new takes base and new, the others all",
+}
+
 UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")  # evaluated once: nothing is trained, no seed matters
 
 

@@ -4,8 +4,12 @@ import contextlib
 import copy
 import io
 import logging
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+from torch import nn
 
 import train
 from adapt.method import build_model
@@ -15,12 +19,12 @@ from clip import clip
 from clip.download import is_local
 from command_line import describe
 from dassl.data import DataManager
-from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.evaluation import build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer
 from runner.config import check_named, setup_cfg
-from runner.jobs import Job, Run
+from runner.jobs import OWN_KEYS, Job, Run
 from runner.problems import Problems
 from trainers.class_texts import check_class_prompts
 from trainers.clip_trainer import check_image_size
@@ -29,7 +33,9 @@ from trainers.clip_trainer import check_image_size
 OWN_FLAGS = ("--seed", "--output-dir", "--model-dir")
 
 
-def check_jobs(jobs: Sequence[Job], problems: Problems, *, on_gpus: bool, fetch: bool) -> None:
+def check_jobs(
+    jobs: Sequence[Job], problems: Problems, *, on_gpus: bool, fetch: bool, unread: Collection[str] = ()
+) -> None:
     """Adds to ``problems`` what the jobs' runs would find, one look for all that differ in seed and folder.
 
     Not looked for are the pictures of a data set, which takes minutes on a slow disk: a job does it.
@@ -39,6 +45,7 @@ def check_jobs(jobs: Sequence[Job], problems: Problems, *, on_gpus: bool, fetch:
         problems: what is wrong.
         on_gpus: whether each gets a GPU.
         fetch: whether to download the backbone; it is done last, and only where nothing else is wrong.
+        unread: data sets that are not there, or not yet; of their jobs all else is looked at.
     """
     checks = Checks(on_gpus)
     found: dict[tuple[str, ...], list[str]] = {}
@@ -48,7 +55,7 @@ def check_jobs(jobs: Sequence[Job], problems: Problems, *, on_gpus: bool, fetch:
             for run in job.runs:
                 key = common_arguments(run)
                 if key not in found:
-                    found[key] = checks.look_at(run)
+                    found[key] = checks.look_at(run, job.dataset not in unread)
                 for text in found[key]:
                     problems.add(text, job)
 
@@ -86,90 +93,112 @@ class Checks:
         self.on_gpus = on_gpus
         self.absent: set[str] = set()
         self.loaders: dict[str, list[str]] = {}
-        self.classnames: dict[str, tuple[list[str] | None, list[str]]] = {}
+        self.datasets: dict[str, tuple[Any, list[str]]] = {}
         self.backbones: dict[str, tuple[Any, list[str]]] = {}
 
-    def look_at(self, run: Run) -> list[str]:
-        """Everything that is wrong with a run."""
-        found: list[str] = []
-        args = train.parse_args(list(run.arguments))
-        with quiet():
-            cfg = self.configuration(args, found)
-            if cfg is None:
-                return found
-            is_whole = not found
-            kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-            with noting(found):
-                TrainerX.check_cfg(kind, cfg)
-            if self.on_gpus and not cfg.USE_CUDA:
-                found.append("--gpus names GPUs, but USE_CUDA is False; leave one of them out")
-            method = None
-            if hasattr(kind, "method_of") and is_whole:
-                with noting(found):
-                    method = kind.method_of(cfg)
-            classnames = self.data(cfg, found)
-            if method is not None:
-                self.model(method, cfg, classnames, found)
-        return list(dict.fromkeys(found))
+    def look_at(self, run: Run, read_data: bool = True) -> list[str]:
+        """Everything that is wrong with a run.
 
-    def configuration(self, args: Any, found: list[str]) -> Any:
-        """The run's configuration, without the pairs KEY VALUE that are wrong; None if more is."""
-        whole: list[str] = []
-        with noting(whole):
+        A mistake hides what the job would do after it. Therefore the pairs KEY VALUE that it names are left
+        out and the run is looked at again, until nothing new is found; what is then wrong with the values in
+        their place is none of the user's mistakes.
+
+        Args:
+            run: what the job does.
+            read_data: whether its data set is there to be read.
+        """
+        args = train.parse_args(list(run.arguments))
+        pairs = list(zip(args.opts[::2], args.opts[1::2], strict=True))
+        dropped: set[str] = set()
+        found: dict[str, None] = {}
+        while True:
+            look = Look(with_options(args, [word for pair in pairs for word in pair]), read_data)
+            look.has_backbone = not any(key.startswith("MODEL.") for key in dropped)
+            with quiet():
+                self.look_once(look)
+            found |= dict.fromkeys(text for text in look.found if not named_keys(text, dropped))
+            found |= dict.fromkeys(look.last)
+            given = {key for key, _ in pairs if key not in OWN_KEYS}
+            wrong = {key for text in look.found for key in named_keys(text, given)}
+            if not wrong:
+                return list(found)
+            dropped |= wrong
+            for key in wrong:  # the last, which counts, of those that are given twice
+                pairs.remove(next(pair for pair in reversed(pairs) if pair[0] == key))
+
+    def look_once(self, look: "Look") -> None:
+        """Looks for mistakes until one hides the others."""
+        args, found = look.args, look.found
+        cfg = None
+        with noting(found):
             cfg = setup_cfg(args)
             check_named(cfg)
-            return cfg
-        good: list[str] = []
-        for pair in zip(args.opts[::2], args.opts[1::2], strict=False):
-            before = len(found)
+        if found:
+            return
+        kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+        with noting(found):
+            TrainerX.check_cfg(kind, cfg)
+        if found:
+            return
+        if self.on_gpus and not cfg.USE_CUDA:
+            found.append("--gpus names GPUs, but USE_CUDA is False; leave one of them out")
+        method = None
+        if hasattr(kind, "method_of"):
             with noting(found):
-                setup_cfg(with_options(args, pair))
-            good += pair if len(found) == before else ()
-        if not found:  # no pair is wrong by itself
-            found += whole
-        with noting([]):
-            return setup_cfg(with_options(args, good))
-        return None
+                method = kind.method_of(cfg)
+        classnames = self.data(cfg, look) if look.read_data else None
+        if method is not None:
+            self.model(method, cfg, classnames, look)
 
-    def data(self, cfg: Any, found: list[str]) -> list[str] | None:
+    def data(self, cfg: Any, look: "Look") -> list[str] | None:
         """The classes of the run's data set, which is read once for all trainers, transforms and loaders."""
-        key, loaders = str(cfg.DATASET), f"{cfg.INPUT}{cfg.DATALOADER}"
-        if key not in self.classnames:
+        key = str(cfg.DATASET)
+        if key not in self.datasets:
             wrong: list[str] = []
-            names = None
+            dataset = None
             with noting(wrong):
-                dataset = DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
-                names = dataset.classnames
-            self.classnames[key] = names, wrong
-        names, wrong = self.classnames[key]
-        found += wrong
-        if names is not None and loaders not in self.loaders:
-            self.loaders[loaders] = wrong = []
+                dataset = build_dataset(cfg)
+            self.datasets[key] = dataset, wrong
+        dataset, wrong = self.datasets[key]
+        look.found += wrong
+        if dataset is None:
+            return None
+        key += f"{cfg.INPUT}{cfg.DATALOADER}{look.args.eval_only}"
+        if key not in self.loaders:
+            self.loaders[key] = wrong = []
             with noting(wrong):
-                DataManager(cfg)
-        found += self.loaders.get(loaders, [])
-        if names is not None:
-            with noting(found):
-                build_evaluator(cfg, lab2cname=dict(enumerate(names)))
-        return names
+                manager = KnownData(cfg, dataset)
+                if not look.args.eval_only and hasattr(manager, "check_classes"):
+                    manager.check_classes()
+        look.found += self.loaders[key]
+        with noting(look.found):
+            build_evaluator(cfg, lab2cname=dict(enumerate(dataset.classnames)))
+        return dataset.classnames
 
-    def model(self, method: Any, cfg: Any, classnames: list[str] | None, found: list[str]) -> None:
+    def model(self, method: Any, cfg: Any, classnames: list[str] | None, look: "Look") -> None:
         """Prompts, backbone, adapters, optimiser: the model is built without memory for its weights."""
-        prompts = ClassPrompts.tokenize([["a"], ["b"]])
+        prompts = ClassPrompts.tokenize([["a"], ["b"]])  # for those of a data set that cannot be read
         if classnames is not None:
-            with noting(found):
+            with noting(look.last):
                 prompts = method.tokenize(method.prompts(classnames))
                 check_class_prompts(cfg, prompts, classnames)
-        backbone = self.backbone(cfg, found)
-        if backbone is None:
-            return
-        backbone = copy.deepcopy(backbone)
-        with noting(found):
-            check_image_size(cfg, backbone)
-        with noting(found):
-            model = build_model(type(method), method.options, (), backbone, prompts=prompts)
-            if model.adapter_learner is not None:
-                build_lr_scheduler(build_optimizer(model.adapter_learner, cfg.OPTIM), cfg.OPTIM)
+        adapters = stand_in = nn.Linear(1, 1)  # for those of a model that cannot be built
+        backbone = self.backbone(cfg, look.last) if look.has_backbone else None
+        if backbone is not None:
+            backbone = copy.deepcopy(backbone)
+            with noting(look.found):
+                check_image_size(cfg, backbone)
+            with noting(look.found):
+                kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+                own = cfg.TRAINER[kind.options_name]
+                adapters = build_model(kind.method, own, (), backbone, prompts=prompts).adapter_learner
+            if adapters is not stand_in and not look.args.eval_only:
+                with noting(look.last):
+                    method.check_training()
+        is_unknown = adapters is stand_in and cfg.OPTIM.STAGED_LR  # which names the adapters' layers
+        if adapters is not None and not is_unknown:
+            with noting(look.found):
+                build_lr_scheduler(build_optimizer(adapters, cfg.OPTIM), cfg.OPTIM)
 
     def backbone(self, cfg: Any, found: list[str]) -> Any:
         """The run's CLIP without its weights, which are read once; None if it is wrong or not downloaded."""
@@ -187,6 +216,41 @@ class Checks:
         model, wrong = self.backbones[key]
         found += wrong
         return model
+
+
+@dataclass
+class Look:
+    """One look at a run.
+
+    Attributes:
+        args: the run's.
+        read_data: whether its data set is there to be read.
+        has_backbone: whether the backbone is as the user has it; else the model is not looked at.
+        found: mistakes that hide others.
+        last: mistakes that hide none.
+    """
+
+    args: Any
+    read_data: bool
+    has_backbone: bool = True
+    found: list[str] = field(default_factory=list)
+    last: list[str] = field(default_factory=list)
+
+
+class KnownData(DataManager):
+    """The loaders of a data set that is read already; the original Dassl reads it again."""
+
+    def __init__(self, cfg: Any, dataset: Any) -> None:
+        self.known = dataset
+        super().__init__(cfg)
+
+    def read_dataset(self, cfg: Any) -> Any:
+        return self.known
+
+
+def named_keys(text: str, keys: Collection[str]) -> list[str]:
+    """Which of the keys a message names."""
+    return [key for key in keys if re.search(rf"(?<![\w.]){re.escape(key)}(?![\w]|\.\w)", text)]
 
 
 def with_options(args: Any, words: Sequence[str]) -> Any:

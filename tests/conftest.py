@@ -143,9 +143,16 @@ def toy_flags(toy_data: Path, tiny_clip_path: Path) -> list[str]:
         *("TRAINER.HeBA.PREC", "fp32"),
         *("DATALOADER.NUM_WORKERS", "0"),
         *("DATALOADER.TRAIN_X.BATCH_SIZE", "4"),
-        *("DATASET.NUM_SHOTS", "4"),
         *("OPTIM.MAX_EPOCH", "3"),
+        *("DATASET.NUM_SHOTS", "4"),
     ]
+
+
+@pytest.fixture(scope="session")
+def job_flags(toy_flags: list[str]) -> list[str]:
+    """The same pairs for reproduce.py, where ``--shots 4`` sets the last one."""
+    assert toy_flags[-2:] == ["DATASET.NUM_SHOTS", "4"]
+    return toy_flags[:-2]
 
 
 @pytest.fixture(scope="session")

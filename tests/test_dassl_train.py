@@ -215,7 +215,7 @@ def test_a_resume_folder_that_is_not_there_is_no_run_from_scratch(tmp_path: Path
 
 
 def test_user_mistakes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"got \[OldStile\] \(do you mean \[OldStyle\]\?\)"):
+    with pytest.raises(ValueError, match=r'TRAINER.NAME is "OldStile".*\(did you mean OldStyle\?\)'):
         build_trainer(toy_cfg(tmp_path, tmp_path, "TRAINER.NAME", "OldStile"))
     with pytest.raises(KeyError, match='"OldStyle" was already registered in "TRAINER"'):
         TRAINER_REGISTRY.register(OldStyle)

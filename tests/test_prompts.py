@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,9 +11,21 @@ import pytest
 import predict
 import train
 from adapt.learned_words import Context
-from adapt.prompts import ClassPrompts, check_distinct, description_prompts, template_prompts
+from adapt.prompts import (
+    ClassPrompts,
+    check_distinct,
+    described_prompts,
+    description_prompts,
+    template_prompts,
+)
+from dassl.config import get_cfg_default
+from datasets import prepare
+from datasets.preparation.descriptions import described
+from datasets.preparation.sources import find_source, load_sources
+from demo import make_data
+from runner.config import extend_cfg
 from tests.test_datasets_image_folder import command, pictures
-from trainers.class_texts import check_class_prompts
+from trainers.class_texts import DATASETS, check_class_prompts, class_texts
 
 IMAGENET = SimpleNamespace(NAME="ImageNetV2", ROOT="data")
 OWN = SimpleNamespace(NAME="ImageFolder", ROOT="mine")
@@ -169,3 +182,55 @@ def test_other_json_than_an_object_is_refused(text: str, tmp_path: Path) -> None
     with pytest.raises(ValueError, match="is not a JSON object") as caught:
         description_prompts(["cat"], tmp_path / "x.json", None)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("name", [*DATASETS, "ImageFolder", "Mine"])
+def test_missing_descriptions_have_a_remedy_that_works(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published are fetched, the demo's are drawn, the user writes those of his own data set."""
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    cfg.DATASET.NAME, cfg.DATASET.ROOT = name, str(tmp_path / "my data")
+    path = class_texts(cfg).descriptions
+    with pytest.raises(FileNotFoundError) as caught:
+        described_prompts(
+            ["cat"], class_texts(cfg), cfg.TRAINER.HeBA, "TRAINER.HeBA", "a photo of a", "; or else"
+        )
+    message = str(caught.value)
+    assert message.startswith(
+        f'LLM descriptions "{path}" are missing: a JSON object {{"class name": ["sentence"'
+    )
+    assert message.endswith("; or else")
+    _, found, command = message.partition("get it with: python ")
+    if name not in DATASETS:
+        assert "write the file, with every class of the data set in it, or name another with " in message
+        assert "TRAINER.HeBA.DESCRIPTIONS" in message
+        assert not found
+        return
+    words = shlex.split(command.removesuffix("; or else"))
+    if "Demo" in name:
+        monkeypatch.setattr(make_data, "draw_class", lambda *drawn: 0)
+        assert words[0] == "demo/make_data.py"
+        assert make_data.main(words[1:]) == 0
+        assert path.is_file()
+        return
+    assert words[:2] == ["-m", "datasets.prepare"]
+    args = prepare.parse_args(words[2:])
+    keyword, stem = args.names
+    (source,) = described([find_source(stem, load_sources())])  # it has descriptions
+    assert (keyword, Path(args.root)) == (prepare.DESCRIPTIONS, tmp_path / "my data")
+    assert path == Path(args.root) / "descriptions" / f"{source.config}.json"
+
+
+def test_descriptions_that_an_option_names_are_not_looked_for_elsewhere(tmp_path: Path) -> None:
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    cfg.DATASET.NAME = "Caltech101"
+    cfg.TRAINER.LWEIB.DESCRIPTIONS = str(tmp_path / "typo.json")
+    with pytest.raises(
+        FileNotFoundError, match="; correct TRAINER.LWEIB.DESCRIPTIONS, or write the file; or"
+    ):
+        described_prompts(
+            ["cat"], class_texts(cfg), cfg.TRAINER.LWEIB, "TRAINER.LWEIB", "a photo of a", "; or else"
+        )

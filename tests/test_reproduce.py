@@ -14,7 +14,7 @@ import reproduce
 from runner.display import Display, clock, progress, time_left
 from runner.jobs import Job, Plan, Run
 from runner.results import show_methods
-from runner.schedule import Slot, Task
+from runner.schedule import Scheduler, Slot, Task
 from runner.state import recorded_seconds
 from tests.conftest import ROOT
 from tests.result_trees import experiment, write_protocols, write_results
@@ -151,6 +151,26 @@ def test_at_the_end_the_plans_methods_stand_in_one_table(tmp_path: Path) -> None
     assert [line.split()[0] for line in alone.splitlines()[4:]] == ["caltech101", "dtd", "Average"]
     assert "few" not in show_methods(replace(plan, protocol="cross_dataset", trainers=["HeBA"]), None)
     assert show_methods(replace(plan, output=tmp_path / "empty"), None) == ""
+
+
+def test_where_nothing_finished_no_table_is_shown(
+    toy_data: Path,
+    job_flags: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail_all(scheduler: Scheduler) -> None:
+        for task in scheduler.tasks:
+            task.status, task.reason = "failed", "no luck"
+
+    monkeypatch.setattr(Scheduler, "run", fail_all)
+    call = ["base2new", "--root", str(toy_data), "--output", str(tmp_path), "--datasets", "caltech101"]
+    assert reproduce.main([*call, "--seeds", "1", "--", *job_flags]) == 1
+    said = capsys.readouterr().out
+    assert "failed: HeBA caltech101 seed1: no luck" in said
+    assert "published" not in said
+    assert "\n\n" not in said
 
 
 def test_a_dry_run_prints_commands_and_what_is_missing(

@@ -1,5 +1,6 @@
 """What is known of the classes of each data set: CoOp's hand-written template, and where descriptions lie."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,12 +26,16 @@ DATASETS = {
     "DescribableTextures": ("dtd", "{} texture."),
     "EuroSAT": ("eurosat", "a centered satellite photo of {}."),
     "UCF101": ("ucf101", "a photo of a person doing {}."),
+    "Demo": ("demo", "a photo of a {}."),
     "DemoCold": ("demo", "a photo of a {}."),
     "DemoDark": ("demo", "a photo of a {}."),
     "DemoColourShape": ("demo_colour_shape", "a photo of a {}."),
     "DemoShapeBackground": ("demo_shape_background", "a photo of a {}."),
     "DemoCountShape": ("demo_count_shape", "a photo of a {}."),
 }
+
+
+PREPARE = "-m datasets.prepare --root {} descriptions {}"
 
 
 def class_texts(cfg: CfgNode) -> ClassTexts:
@@ -41,10 +46,14 @@ def class_texts(cfg: CfgNode) -> ClassTexts:
     """
     name = cfg.DATASET.NAME
     stem, template = DATASETS.get(name, (name.lower(), TEMPLATE))
+    root = Path(cfg.DATASET.ROOT).expanduser()
+    command = "demo/make_data.py --root {} {}" if stem.startswith("demo") else PREPARE
+    get = "get it with: python " + command.format(shlex.quote(str(root.absolute())), stem)
     return ClassTexts(
         template=cfg.DATASET.TEMPLATE or template,
         is_own=bool(cfg.DATASET.TEMPLATE),
-        descriptions=Path(cfg.DATASET.ROOT).expanduser() / "descriptions" / f"{stem}.json",
+        descriptions=root / "descriptions" / f"{stem}.json",
+        get_descriptions=get if name in DATASETS else "",
         dataset=name,
     )
 

@@ -151,6 +151,7 @@ class ClipTrainer(TrainerX):
 
     def before_train(self) -> None:
         model = self.model
+        model.method.check_training()
         with self.precision.autocast(self.device):
             model.method.before_training(model)
         super().before_train()

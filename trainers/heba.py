@@ -185,7 +185,8 @@ class HeterogeneousBottlenecks(Method):
 
     def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
         remedy = f"; or set {self.key}.TEMPLATES \"('a photo of a {{}}.',)\" to train without descriptions"
-        return described_prompts(classnames, self.texts, self.options, self.options.TEXT_CTX_INIT, remedy)
+        context = self.options.TEXT_CTX_INIT
+        return described_prompts(classnames, self.texts, self.options, self.key, context, remedy)
 
     def text_adapter(self, width: int) -> Bottleneck:
         """An adapter of text tokens."""

@@ -116,7 +116,8 @@ class DepthwiseAdapters(Method):
 
     def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
         remedy = f"; or set {self.key}.TEMPLATES \"('a photo of a {{}}.',)\" to train without descriptions"
-        return described_prompts(classnames, self.texts, self.options, self.options.TEXT_CTX_INIT, remedy)
+        context = self.options.TEXT_CTX_INIT
+        return described_prompts(classnames, self.texts, self.options, self.key, context, remedy)
 
     def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> SlowFastLearner:
         """Each adapter looks one token ahead, twice a block: no token further on can change a feature."""

@@ -71,7 +71,7 @@ class CrossModalAdaptersPP(Method):
 
             return [[fill(readable(name)) for fill in OPENAI_IMAGENET_TEMPLATES] for name in classnames]
         remedy = f"; or set {self.key}.INPUT_PROMPTS hc to train with hand-written templates"
-        return described_prompts(classnames, self.texts, options, None, remedy)
+        return described_prompts(classnames, self.texts, options, self.key, None, remedy)
 
     def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> CrossModalLearner:
         learner = CrossModalLearner(self.options, clip_model, self.key, drop=self.options.ADAPTER_DROP)

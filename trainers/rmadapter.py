@@ -196,7 +196,6 @@ class ReconstructingAdapters(Method):
         return AdapterLearner(clip_model, self.options, self.make_block, self.key)
 
     def before_training(self, model: CustomCLIP) -> None:
-        super().before_training(model)
         with at_scale(model.adapter_learner.adapters(), 0):
             self.frozen_texts = model.text_features()  # t* (C, D), once for all steps: the prompts are fixed
 

@@ -48,7 +48,7 @@ class DataManager:
         dataset_wrapper: type[Dataset] | None = None,
     ) -> None:
         self.data_seed = cfg.SEED if cfg.SEED >= 0 else int(torch.randint(2**63 - 1, ()))
-        self.dataset = dataset = build_dataset(cfg)
+        self.dataset = dataset = self.read_dataset(cfg)
         if custom_tfm_train is None:
             tfm_train = build_transform(cfg, is_train=True)
         else:
@@ -60,7 +60,8 @@ class DataManager:
             logger.info("* Using custom transform for testing")
             tfm_test = custom_tfm_test
 
-        def train_loader(data_source: list[Datum], node: CfgNode) -> DataLoader:
+        def train_loader(data_source: list[Datum], name: str) -> DataLoader:
+            node = cfg.DATALOADER[name]
             return build_data_loader(
                 cfg,
                 sampler_type=node.SAMPLER,
@@ -72,6 +73,7 @@ class DataManager:
                 is_train=True,
                 dataset_wrapper=dataset_wrapper,
                 generator=torch.Generator(),
+                key=f"DATALOADER.{name}",
             )
 
         def test_loader(data_source: list[Datum]) -> DataLoader:
@@ -84,13 +86,14 @@ class DataManager:
                 is_train=False,
                 dataset_wrapper=dataset_wrapper,
                 generator=torch.Generator(),
+                key="DATALOADER.TEST",
             )
 
-        node_x, node_u = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TRAIN_U
-        self.train_loader_x = train_loader(dataset.train_x, node_x)
+        self.train_loader_x = train_loader(dataset.train_x, "TRAIN_X")
         self.train_loader_u = None
         if dataset.train_u:
-            self.train_loader_u = train_loader(dataset.train_u, node_x if node_u.SAME_AS_X else node_u)
+            same = cfg.DATALOADER.TRAIN_U.SAME_AS_X
+            self.train_loader_u = train_loader(dataset.train_u, "TRAIN_X" if same else "TRAIN_U")
         self.val_loader = test_loader(dataset.val) if dataset.val else None
         if not dataset.test:
             raise ValueError(f"data set {cfg.DATASET.NAME} has no test images; look at its folder and split")
@@ -102,6 +105,10 @@ class DataManager:
         self.num_classes = dataset.num_classes
         self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
         self.lab2cname = dataset.lab2cname
+
+    def read_dataset(self, cfg: CfgNode) -> Any:
+        """The run's data set."""
+        return build_dataset(cfg)
 
     def set_epoch(self, epoch: int) -> None:
         """Makes order and augmentation of the training images those of ``epoch``, counted from 0."""
@@ -176,13 +183,21 @@ def build_data_loader(
     is_train: bool = True,
     dataset_wrapper: type[Dataset] | None = None,
     generator: torch.Generator | None = None,
+    key: str = "DATALOADER.TRAIN_X",
 ) -> DataLoader:
     """A loader over ``data_source``; in training an incomplete last batch is dropped if there is another.
 
-    Without ``generator`` each pass over the loader draws a number from torch's global generator.
+    Without ``generator`` each pass over the loader draws a number from torch's global generator. ``key`` is
+    where the configuration has what is given here, for messages.
     """
     sampler = build_sampler(
-        sampler_type, cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins
+        sampler_type,
+        cfg,
+        data_source=data_source,
+        batch_size=batch_size,
+        n_domain=n_domain,
+        n_ins=n_ins,
+        key=key,
     )
     dataset = (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train)
     workers = min(cfg.DATALOADER.NUM_WORKERS, max(_num_cpus() // jobs_at_once(), 1))  # with more, torch warns
@@ -200,7 +215,8 @@ def build_data_loader(
     )
     if len(loader) == 0:
         raise ValueError(
-            f"no batch of {batch_size} can be made of {len(data_source)} images with {sampler_type}"
+            f"{key}.BATCH_SIZE is {batch_size}, but no batch can be made of {len(data_source)} images with "
+            f"{sampler_type}; lower it"
         )
     return loader
 

@@ -86,27 +86,33 @@ class _GroupSampler(Sampler[int]):
 class RandomDomainSampler(_GroupSampler):
     """Batches of ``n_domain`` random domains with equal shares; 0 or less: all domains."""
 
-    def __init__(self, data_source: Sequence, batch_size: int, n_domain: int) -> None:
+    def __init__(self, data_source: Sequence, batch_size: int, n_domain: int, key: str) -> None:
         groups = _indices_by(data_source, "domain")
         n_domain = n_domain if n_domain > 0 else len(groups)
         if n_domain > len(groups):
-            raise ValueError(f"N_DOMAIN is {n_domain}, but the training images have {len(groups)} domains")
+            raise ValueError(
+                f"{key}.N_DOMAIN is {n_domain}, but the training images have {len(groups)} domains"
+            )
         if batch_size % n_domain:
-            raise ValueError(f"BATCH_SIZE is {batch_size}; set it to a multiple of the {n_domain} domains")
+            raise ValueError(
+                f"{key}.BATCH_SIZE is {batch_size}; set it to a multiple of the {n_domain} domains"
+            )
         super().__init__(groups, n_domain, batch_size // n_domain, fill=False)
 
 
 class RandomClassSampler(_GroupSampler):
     """Batches of random classes with ``n_ins`` images each."""
 
-    def __init__(self, data_source: Sequence, batch_size: int, n_ins: int) -> None:
+    def __init__(self, data_source: Sequence, batch_size: int, n_ins: int, key: str) -> None:
         if not 0 < n_ins <= batch_size:
-            raise ValueError(f"N_INS is {n_ins}; set it between 1 and BATCH_SIZE, which is {batch_size}")
+            raise ValueError(
+                f"{key}.N_INS is {n_ins}; set it between 1 and BATCH_SIZE, which is {batch_size}"
+            )
         groups = _indices_by(data_source, "label")
         if batch_size // n_ins > len(groups):
             raise ValueError(
-                f"BATCH_SIZE {batch_size} with N_INS {n_ins} asks for {batch_size // n_ins} classes a batch, "
-                f"but the training images have {len(groups)}"
+                f"{key}.BATCH_SIZE {batch_size} with N_INS {n_ins} asks for {batch_size // n_ins} classes a "
+                f"batch, but the training images have {len(groups)}"
             )
         super().__init__(groups, batch_size // n_ins, n_ins, fill=True)
 
@@ -125,14 +131,18 @@ def build_sampler(
     batch_size: int = 32,
     n_domain: int = 0,
     n_ins: int = 16,
+    key: str = "DATALOADER.TRAIN_X",
 ) -> Sampler[int]:
-    """The sampler called ``sampler_type`` over ``data_source``; ``cfg`` is not read."""
+    """The sampler called ``sampler_type`` over ``data_source``; ``cfg`` is not read.
+
+    ``key`` is where the configuration has what is given here, for messages.
+    """
     samplers = {
         "RandomSampler": lambda: RandomSampler(data_source),
         "SequentialSampler": lambda: SequentialSampler(data_source),
-        "RandomDomainSampler": lambda: RandomDomainSampler(data_source, batch_size, n_domain),
+        "RandomDomainSampler": lambda: RandomDomainSampler(data_source, batch_size, n_domain, key),
         "SeqDomainSampler": lambda: SeqDomainSampler(data_source),
-        "RandomClassSampler": lambda: RandomClassSampler(data_source, batch_size, n_ins),
+        "RandomClassSampler": lambda: RandomClassSampler(data_source, batch_size, n_ins, key),
     }
-    check_availability(sampler_type, samplers)
+    check_availability(sampler_type, samplers, f"{key}.SAMPLER")
     return samplers[sampler_type]()

@@ -11,4 +11,4 @@ TRAINER_REGISTRY = Registry("TRAINER")
 
 def build_trainer(cfg: CfgNode) -> Any:
     """The trainer that ``TRAINER.NAME`` names; its file must have been imported."""
-    return TRAINER_REGISTRY.build("trainer", cfg.TRAINER.NAME, cfg)
+    return TRAINER_REGISTRY.build("TRAINER.NAME", cfg.TRAINER.NAME, cfg)

@@ -11,4 +11,4 @@ EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
 def build_evaluator(cfg: CfgNode, **kwargs: Any) -> Any:
     """The evaluator that ``TEST.EVALUATOR`` names."""
-    return EVALUATOR_REGISTRY.build("evaluator", cfg.TEST.EVALUATOR, cfg, **kwargs)
+    return EVALUATOR_REGISTRY.build("TEST.EVALUATOR", cfg.TEST.EVALUATOR, cfg, **kwargs)

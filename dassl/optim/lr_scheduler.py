@@ -8,6 +8,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from yacs.config import CfgNode
 
+from dassl.utils import check_availability
+
 AVAI_SCHEDS = ("single_step", "multi_step", "cosine")
 AVAI_WARMUPS = ("linear", "constant")
 
@@ -77,6 +79,5 @@ def _steps(optim_cfg: CfgNode) -> list[int]:
 def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> LRScheduler:
     """The schedule that ``OPTIM.LR_SCHEDULER`` names, with its warm-up; step it once an epoch."""
     for key, available in (("LR_SCHEDULER", AVAI_SCHEDS), ("WARMUP_TYPE", AVAI_WARMUPS)):
-        if optim_cfg[key] not in available:
-            raise ValueError(f'OPTIM.{key} is "{optim_cfg[key]}"; set it to one of {", ".join(available)}')
+        check_availability(optim_cfg[key], available, f"OPTIM.{key}")
     return EpochLR(optimizer, optim_cfg)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from dassl.utils import check_availability
+
 AVAI_OPTIMS = ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")
 
 
@@ -20,8 +22,8 @@ def build_optimizer(
         optim_cfg: the node ``OPTIM``.
         param_groups: if given, they are optimised instead of the model's parameters.
     """
-    if optim_cfg.NAME not in AVAI_OPTIMS:
-        raise ValueError(f'OPTIM.NAME is "{optim_cfg.NAME}"; set it to one of {", ".join(AVAI_OPTIMS)}')
+    check_availability(optim_cfg.NAME, AVAI_OPTIMS, "OPTIM.NAME")
+    _check_numbers(optim_cfg)
     if param_groups is None:
         if optim_cfg.STAGED_LR:
             param_groups = _staged_groups(model, optim_cfg)
@@ -54,6 +56,24 @@ def build_optimizer(
         return torch.optim.Adam(param_groups, betas=betas, amsgrad=True, **common)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "radam": torch.optim.RAdam}
     return kinds[optim_cfg.NAME](param_groups, betas=betas, **common)
+
+
+def _check_numbers(optim_cfg: CfgNode) -> None:
+    """Raises ValueError, with the key, for numbers that torch's optimisers refuse without it."""
+    name = optim_cfg.NAME
+    least = ["LR", "WEIGHT_DECAY", *["MOMENTUM"] * (name in ("sgd", "rmsprop"))]
+    least += ["RMSPROP_ALPHA"] * (name == "rmsprop")
+    for key in least:
+        if optim_cfg[key] < 0:
+            raise ValueError(f"OPTIM.{key} is {optim_cfg[key]}; set it to 0 or more")
+    for key in ("ADAM_BETA1", "ADAM_BETA2") if name in ("adam", "amsgrad", "adamw", "radam") else ():
+        if not 0 <= optim_cfg[key] < 1:
+            raise ValueError(f"OPTIM.{key} is {optim_cfg[key]}; set it to 0 or more, below 1")
+    if name == "sgd" and optim_cfg.SGD_NESTEROV and (not optim_cfg.MOMENTUM or optim_cfg.SGD_DAMPNING):
+        raise ValueError(
+            f"OPTIM.SGD_NESTEROV is True; it needs a MOMENTUM above 0, which is {optim_cfg.MOMENTUM}, and no "
+            f"SGD_DAMPNING, which is {optim_cfg.SGD_DAMPNING}"
+        )
 
 
 def _start_momentum(optimizer: torch.optim.Optimizer, *_: Any) -> None:

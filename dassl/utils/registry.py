@@ -47,23 +47,27 @@ class Registry:
             raise KeyError(f'Object name "{name}" does not exist in "{self._name}" registry')
         return self._obj_map[name]
 
-    def build(self, what: str, name: str, cfg: CfgNode, **kwargs: Any) -> Any:
-        """Makes the object called ``name`` from the configuration; ``what`` it is goes to the log."""
-        check_availability(name, self.registered_names())
+    def build(self, key: str, name: str, cfg: CfgNode, **kwargs: Any) -> Any:
+        """Makes the object called ``name``, which the configuration has under ``key``."""
+        check_availability(name, self.registered_names(), key)
         if cfg.VERBOSE:
-            logger.info("Loading %s: %s", what, name)
+            logger.info("Loading %s: %s", self._name.lower(), name)
         return self.get(name)(cfg, **kwargs)
 
     def registered_names(self) -> list[str]:
         return list(self._obj_map)
 
 
-def check_availability(requested: str, available: Iterable[str]) -> None:
-    """Raises a ValueError with the nearest name if ``requested`` is not among ``available``."""
+def check_availability(requested: str, available: Iterable[str], key: str = "the name") -> None:
+    """Raises a ValueError if ``requested`` is not among ``available``; says what is, and the nearest.
+
+    Args:
+        requested: a name.
+        available: the names that there are.
+        key: where the name comes from, for the message.
+    """
     available = list(available)
     if requested not in available:
-        nearest = difflib.get_close_matches(requested, available, n=1, cutoff=0.0)
-        raise ValueError(
-            f"The requested one is expected to belong to {available}, "
-            f"but got [{requested}] (do you mean [{nearest[0] if nearest else ''}]?)"
-        )
+        nearest = difflib.get_close_matches(requested, available, n=1)
+        meant = f" (did you mean {nearest[0]}?)" if nearest else ""
+        raise ValueError(f'{key} is "{requested}"; set it to one of {", ".join(available)}{meant}')

@@ -11,4 +11,4 @@ DATASET_REGISTRY = Registry("DATASET")
 
 def build_dataset(cfg: CfgNode) -> Any:
     """The data set that ``DATASET.NAME`` names."""
-    return DATASET_REGISTRY.build("dataset", cfg.DATASET.NAME, cfg)
+    return DATASET_REGISTRY.build("DATASET.NAME", cfg.DATASET.NAME, cfg)

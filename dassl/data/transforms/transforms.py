@@ -13,6 +13,8 @@ from torchvision import transforms as T
 from torchvision.transforms.functional import InterpolationMode
 from yacs.config import CfgNode
 
+from dassl.utils import check_availability
+
 logger = logging.getLogger(__name__)
 
 AVAI_CHOICES = (
@@ -111,10 +113,7 @@ class InstanceNormalization:
 def interpolation_mode(cfg: CfgNode) -> InterpolationMode:
     """What ``INPUT.INTERPOLATION`` names."""
     name = cfg.INPUT.INTERPOLATION
-    if name not in INTERPOLATION_MODES:
-        raise ValueError(
-            f'INPUT.INTERPOLATION is "{name}"; set it to one of {", ".join(INTERPOLATION_MODES)}'
-        )
+    check_availability(name, INTERPOLATION_MODES, "INPUT.INTERPOLATION")
     return INTERPOLATION_MODES[name]
 
 
@@ -174,6 +173,11 @@ def _build_transform_train(inp: CfgNode, choices: set[str], interp: Interpolatio
         add(f"randaugment (n={n}, m={m})", T.RandAugment(num_ops=n, magnitude=m))
     if "colorjitter" in choices:
         strengths = (inp.COLORJITTER_B, inp.COLORJITTER_C, inp.COLORJITTER_S, inp.COLORJITTER_H)
+        if min(strengths) < 0 or inp.COLORJITTER_H > 0.5:
+            raise ValueError(
+                f"INPUT.COLORJITTER_B, INPUT.COLORJITTER_C, INPUT.COLORJITTER_S and INPUT.COLORJITTER_H are "
+                f"{strengths}; set them to 0 or more, the last to 0.5 or less"
+            )
         add(
             "color jitter (brightness={}, contrast={}, saturation={}, hue={})".format(*strengths),
             T.ColorJitter(*strengths),
@@ -181,6 +185,8 @@ def _build_transform_train(inp: CfgNode, choices: set[str], interp: Interpolatio
     if "randomgrayscale" in choices:
         add("random gray scale", T.RandomGrayscale(p=inp.RGS_P))
     if "gaussian_blur" in choices:
+        if inp.GB_K < 1 or inp.GB_K % 2 == 0:
+            raise ValueError(f"INPUT.GB_K is {inp.GB_K}; set it to an odd number, 1 or more")
         add(f"gaussian blur (kernel={inp.GB_K})", T.RandomApply([T.GaussianBlur(inp.GB_K)], p=inp.GB_P))
     add("to torch tensor of range [0, 1]", T.ToTensor())
     if "cutout" in choices:

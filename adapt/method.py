@@ -210,7 +210,8 @@ def build_model(
     if not isinstance(backbone, CLIP):
         backbone = load_clip(backbone)
     clip_model = instance.precision.store(backbone)
-    warn_of_unlearned_words(clip_model, prompts)
+    if not clip_model.logit_scale.is_meta:  # a model without weights tells nothing of them
+        warn_of_unlearned_words(clip_model, prompts)
     logger.info("Building custom CLIP")
     model = instance.model_class(clip_model, prompts, instance.adapters(clip_model, prompts))
     model.method = instance

@@ -165,4 +165,4 @@ def test_every_key_that_can_be_set_is_read() -> None:
     names = ("trainers/heba.py", "trainers/heba_ablations.py", "adapt/attach.py", "adapt/prompts.py")
     heba = set().union(*(names_read(ROOT / name) for name in names))
     assert set(cfg.TRAINER.HeBA) - heba == {"PREC"}  # which all methods here have
-    assert "PREC" in names_read(ROOT / "trainers" / "clip_trainer.py")
+    assert "PREC" in names_read(ROOT / "adapt" / "method.py")

@@ -61,7 +61,7 @@ def test_the_class_name_stands_where_it_should(position: str, expected: str) -> 
 
 
 def test_each_class_has_words_of_its_own() -> None:
-    where = Context("X X", 2, random=True, own=True)
+    where = Context("X X", 2, random=True, class_specific=True)
     tokens = where.tokenize(where.texts(["ant", "crab"])).tokens
     assert [spell(row) for row in tokens] == ["-1 -2 ant .", "-3 -4 crab ."]
 
@@ -73,7 +73,9 @@ def test_words_that_are_not_learned_stay() -> None:
 
 def test_initial_words_go_before_their_number_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        found = context(CoOp, N_CTX=16, CTX_INIT="a_photo_of_a")
+        learns = method(CoOp, N_CTX=16, CTX_INIT="a_photo_of_a")
+        learns.prompts(["ant"])
+    found = learns.context
     assert (found.words, found.number, found.random) == ("a photo of a", 4, False)
     assert 'TRAINER.COOP.CTX_INIT "a photo of a" makes 4 learned words; N_CTX 16 is not used' in caplog.text
     caplog.clear()
@@ -84,7 +86,7 @@ def test_initial_words_go_before_their_number_and_the_log_says_so(caplog: pytest
 
 
 @pytest.mark.parametrize(
-    ("method", "values", "message"),
+    ("trainer", "values", "message"),
     [
         (CoOp, {"CLASS_TOKEN_POSITION": "back"}, 'COOP.CLASS_TOKEN_POSITION is "back"; set it to one of end'),
         (CoCoOp, {"N_CTX": 0}, "TRAINER.COCOOP.N_CTX is 0; set it to 1 or more"),
@@ -95,7 +97,7 @@ def test_values_that_do_not_fit_are_refused(
     trainer: type[ClipTrainer], values: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        context(method, **values)
+        context(trainer, **values)
 
 
 def test_a_prompt_that_is_too_long_is_refused() -> None:
@@ -142,7 +144,7 @@ def test_maples_maps_start_alike_and_its_deep_prompts_at_random() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "values", "expected"),
+    ("trainer", "values", "expected"),
     [
         (CoOp, WORDS, 2_048),
         (CoOp, {"N_CTX": 16}, 8_192),

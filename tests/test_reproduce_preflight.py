@@ -16,8 +16,8 @@ from runner import names, preflight
 from runner.jobs import OWN_KEYS, PROTOCOLS, Plan, expand
 from runner.preflight import Checks
 from runner.problems import Problems
-from trainers.common.config import setup_cfg
-from trainers.common.record import settings
+from runner.config import setup_cfg
+from runner.record import settings
 
 Call = Callable[..., tuple[int, str]]
 

@@ -203,14 +203,15 @@ class HeterogeneousBottlenecks(Method):
         return int(width / self.options.REDUCTION)
 
     def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> SlowFastLearner:
+        options = self.options
         return SlowFastLearner(
             clip_model,
             self.text_adapter,
             self.visual_adapter,
-            self.options,
-            getattr(self.options, self.scale_key),
+            options,
+            options.ADAPTER_SCALE_BASE if options.ADAPTER_SCALE is None else options.ADAPTER_SCALE,
             self.key,
-            self.options.ADAPTER_PLACES,
+            options.ADAPTER_PLACES,
         )
 
     def loss(self, model: CustomCLIP, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | int]]:

@@ -171,6 +171,12 @@ def test_transform_mistakes_are_named(tmp_path: Path) -> None:
         build_transform(cfg, choices=["flip"])
     with pytest.raises(ValueError, match='"randaugment2".* is not supported'):
         build_transform(cfg, choices=["randaugment2"])
+    for key, value, name in (("GB_K", 4, "gaussian_blur"), ("COLORJITTER_B", -0.1, "colorjitter")):
+        before, cfg.INPUT[key] = cfg.INPUT[key], value
+        with pytest.raises(ValueError, match=f"INPUT.{key}.*; set"):
+            build_transform(cfg, choices=[name])
+        cfg.INPUT[key] = before
+        build_transform(cfg, choices=[name])
     mean, std = cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD
     wrong = [("PIXEL_MEAN", [0.5]), ("PIXEL_MEAN", [0.5, float("nan"), 0.5]), ("PIXEL_MEAN", ["a", 0, 0])]
     for key, values in [*wrong, ("PIXEL_STD", [0.2, 0.0, 0.2]), ("PIXEL_STD", [-1, 1, 1]), ("PIXEL_STD", [])]:

@@ -161,6 +161,12 @@ def test_mistakes_are_named() -> None:
         build_optimizer(model, optim_cfg(STAGED_LR=True, NEW_LAYERS="head"))
     with pytest.raises(TypeError, match="STAGED_LR needs a module"):
         build_optimizer(model.parameters(), optim_cfg(STAGED_LR=True, NEW_LAYERS="0"))
+    wrong = [("MOMENTUM", -1, "sgd"), ("RMSPROP_ALPHA", -1, "rmsprop"), ("ADAM_BETA2", 1, "adam")]
+    for key, value, name in [*wrong, ("WEIGHT_DECAY", -1, "adamw"), ("LR", -1, "radam")]:
+        with pytest.raises(ValueError, match=f"OPTIM.{key} is {value}.*; set it to 0 or more"):
+            build_optimizer(model, optim_cfg(NAME=name, **{key: value}))
+    with pytest.raises(ValueError, match="OPTIM.SGD_NESTEROV is True; it needs a MOMENTUM above 0"):
+        build_optimizer(model, optim_cfg(NAME="sgd", SGD_NESTEROV=True, MOMENTUM=0))
     optim = build_optimizer(model, optim_cfg())
     with pytest.raises(ValueError, match='LR_SCHEDULER is "linear"'):
         build_lr_scheduler(optim, optim_cfg(LR_SCHEDULER="linear"))

@@ -42,7 +42,7 @@ def _original_logger(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     root = logging.getLogger()
     handlers, stdout = root.handlers[:], sys.stdout
-    monkeypatch.setattr("dassl.utils.setup_logger", setup_logger)
+    monkeypatch.setattr("runner.log.setup_logger", setup_logger)
     yield
     root.handlers[:], sys.stdout = handlers, stdout
 

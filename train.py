@@ -15,6 +15,7 @@ if __name__ == "__main__":  # before the other imports: Ctrl-C ends these with a
 
 import argparse
 import gc
+import importlib
 import os
 import shlex
 from pathlib import Path
@@ -68,13 +69,21 @@ def choose_dassl() -> None:
     """Puts the original Dassl before ours where ``DASSL_PATH`` in the environment names it.
 
     Raises:
-        ValueError: it is not there.
+        ValueError: it is not there, or cannot be imported.
     """
     original = os.environ.get("DASSL_PATH")
     if original and not (Path(original) / "dassl" / "__init__.py").is_file():
         raise ValueError(f'DASSL_PATH is "{original}", which holds no package dassl; unset it or correct it')
     if original and original not in sys.path:
         sys.path.insert(0, original)
+    if original:
+        try:
+            importlib.import_module("dassl.engine")
+        except Exception as error:  # whatever it is, it is the other Dassl's
+            raise ValueError(
+                f'the Dassl in "{original}" (from DASSL_PATH) cannot be imported: {error!r}; README.md says '
+                "under Original Dassl what it needs"
+            ) from error
 
 
 def split_runs(argv: list[str]) -> list[list[str]]:

@@ -24,7 +24,7 @@ from dassl.utils import (
     Registry,
     check_isfile,
     collect_env_info,
-    count_num_params,
+    count_num_param,
     get_rng_state,
     listdir_nohidden,
     mkdir_if_missing,
@@ -223,7 +223,7 @@ def test_files_and_small_tools(tmp_path: Path) -> None:
     mkdir_if_missing(str(tmp_path / "new" / "deep"))
     assert tolist_if_not("a") == ["a"]
     assert tolist_if_not(["a"]) == ["a"]
-    assert count_num_params(nn.Linear(3, 4)) == 16
+    assert count_num_param(nn.Linear(3, 4)) == 16
 
 
 def test_environment_report_ends_with_pillow(monkeypatch: pytest.MonkeyPatch) -> None:

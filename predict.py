@@ -33,7 +33,6 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-import train
 from adapt.adapter_file import FILE_NAME
 from adapt.method import build_model
 from adapt.model import CustomCLIP, load_clip
@@ -44,6 +43,7 @@ from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 from datasets.pictures import picture_suffixes
 from reporting.text import UNSEEN, visible
+from runner.arguments import parse_args as parse_run
 from runner.config import ROOT, setup_cfg
 from runner.process import set_up_process
 from runner.trained import load_adapter
@@ -234,7 +234,7 @@ def zero_shot_model(
     ]
     if quick_gelu is not None:
         flags += ["MODEL.BACKBONE.QUICK_GELU", str(quick_gelu)]
-    cfg = setup_cfg(train.parse_args(flags))
+    cfg = setup_cfg(parse_run(flags))
     clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, quick_gelu)
     return build_model(ZeroshotCLIP.method, cfg.TRAINER.ZeroshotCLIP, classes, clip_model), cfg
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import nn
 
-import train
 from adapt.method import build_model
 from adapt.model import load_clip
 from adapt.prompts import ClassPrompts
@@ -23,6 +22,7 @@ from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.evaluation import build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer
+from runner.arguments import parse_args
 from runner.config import check_named, setup_cfg
 from runner.jobs import OWN_KEYS, Job, Run
 from runner.problems import Problems
@@ -107,7 +107,7 @@ class Checks:
             run: what the job does.
             read_data: whether its data set is there to be read.
         """
-        args = train.parse_args(list(run.arguments))
+        args = parse_args(list(run.arguments))
         pairs = list(zip(args.opts[::2], args.opts[1::2], strict=True))
         dropped: set[str] = set()
         found: dict[str, None] = {}

@@ -60,11 +60,11 @@ def run_is_finished(run: Run) -> bool:
     """
     if not (run.folder / "results.json").is_file():  # the usual case, without loading torch
         return False
-    import train
+    from runner.arguments import parse_args
     from runner.config import setup_cfg
     from runner.folder import is_finished, settle_precision
 
-    args = train.parse_args(list(run.arguments))
+    args = parse_args(list(run.arguments))
     loaded = saved_weights(Path(args.model_dir)) if args.model_dir else {}
     if loaded is None:
         return False

@@ -3,13 +3,11 @@
 import contextlib
 import io
 import json
-import logging
 import os
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -60,14 +58,6 @@ def run_main(main: Callable[[list[str]], int], arguments: Sequence[object]) -> s
         except SystemExit as left:  # argparse
             status = left.code
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
-
-
-@pytest.fixture(autouse=True)
-def no_log_of_other_tests() -> Iterator[None]:
-    """Takes the handlers away that a run in the tests' process leaves: they print what later tests log."""
-    yield
-    root = logging.getLogger()
-    root.handlers[:] = [found for found in root.handlers if not type(found).__module__.startswith("dassl.")]
 
 
 @pytest.fixture(scope="session")
@@ -172,12 +162,10 @@ def written_run(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, toy_fl
     ]
     evaluation = ["--eval-only", "--model-dir", "base", "--load-epoch", "last"]
     opts = [*toy_flags, "TRAIN.PRINT_FREQ", "2", "DATASET.SUBSAMPLE_CLASSES"]
-    console, handlers = sys.stdout, logging.getLogger().handlers[:]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         both = [*common, "--output-dir", "base", *opts, "base", "--then"]
         both += [*common, "--output-dir", "novel", *evaluation, *opts, "new"]
         assert train.main(both) == 0
-    sys.stdout, logging.getLogger().handlers[:] = console, handlers
     result_trees.WRITTEN[:] = [folder]
     return folder

@@ -85,8 +85,11 @@ def test_samplers_cover_what_they_promise() -> None:
     source = data(*[0] * 5 + [1] * 7 + [2] * 3, domains=[0, 1, 2] * 5)
     assert list(build_sampler("SequentialSampler", data_source=source)) == list(range(15))
     assert sorted(build_sampler("RandomSampler", data_source=source)) == list(range(15))
-    by_domain = build_sampler("SeqDomainSampler", data_source=source)
-    assert [source[i].domain for i in by_domain] == sorted(item.domain for item in source)
+    by_domain = build_sampler("SeqDomainSampler", data_source=source, batch_size=6)
+    assert [source[i].domain for i in by_domain] == [0, 0, 1, 1, 2, 2] * 2
+    assert len(set(by_domain)) == 12
+    with pytest.raises(ValueError, match="BATCH_SIZE is 4; set it to a multiple of the 3 domains"):
+        build_sampler("SeqDomainSampler", data_source=source, batch_size=4)
 
     domains = build_sampler("RandomDomainSampler", data_source=source, batch_size=6)
     order = list(domains)
@@ -102,7 +105,9 @@ def test_samplers_cover_what_they_promise() -> None:
         assert sorted(labels.count(label) for label in set(labels)) == [4, 4]
 
 
-@pytest.mark.parametrize("kind", ["RandomSampler", "RandomDomainSampler", "RandomClassSampler"])
+@pytest.mark.parametrize(
+    "kind", ["RandomSampler", "RandomDomainSampler", "SeqDomainSampler", "RandomClassSampler"]
+)
 def test_told_the_epoch_a_sampler_depends_on_nothing_else(kind: str) -> None:
     source = data(*[0, 1] * 20, domains=[0, 0, 1, 1] * 10)
 

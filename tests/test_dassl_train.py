@@ -1,6 +1,7 @@
 """Whole runs of a published-style trainer: what they log, what they leave, what evaluation does."""
 
 import errno
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -16,10 +17,12 @@ from tests.test_dassl_toy import OldStyle, same, toy_cfg, toy_trainer, weights
 
 @pytest.fixture
 def _stdout() -> Iterator[None]:
-    """Gives sys.stdout back after a test that tees it."""
-    stdout = sys.stdout
+    """Gives sys.stdout and the root logger back after a test that calls setup_logger."""
+    stdout, root = sys.stdout, logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     yield
-    sys.stdout = stdout
+    sys.stdout, root.handlers[:] = stdout, handlers
+    root.setLevel(level)
 
 
 def files_of(folder: Path) -> set[str]:

@@ -24,7 +24,7 @@ from dassl.utils import (
     Registry,
     check_isfile,
     collect_env_info,
-    count_num_params,
+    count_num_param,
     get_rng_state,
     listdir_nohidden,
     mkdir_if_missing,
@@ -42,9 +42,12 @@ from tests.conftest import ROOT
 
 @pytest.fixture
 def stdout(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
-    before = sys.stdout
+    """What is printed; sys.stdout and the root logger are given back after a test that calls setup_logger."""
+    before, root = sys.stdout, logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     yield capsys
-    sys.stdout = before
+    sys.stdout, root.handlers[:] = before, handlers
+    root.setLevel(level)
 
 
 def test_log_file_keeps_prints_and_messages(tmp_path: Path, stdout: pytest.CaptureFixture[str]) -> None:
@@ -220,7 +223,7 @@ def test_files_and_small_tools(tmp_path: Path) -> None:
     mkdir_if_missing(str(tmp_path / "new" / "deep"))
     assert tolist_if_not("a") == ["a"]
     assert tolist_if_not(["a"]) == ["a"]
-    assert count_num_params(nn.Linear(3, 4)) == 16
+    assert count_num_param(nn.Linear(3, 4)) == 16
 
 
 def test_environment_report_ends_with_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,9 +240,8 @@ def test_every_call_gives_a_fresh_configuration() -> None:
 
 
 def test_a_log_that_cannot_be_written_is_one_warning_and_no_crash(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stdout: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stdout", sys.stdout)
     setup_logger(str(tmp_path))
     full = open("/dev/full", "w", buffering=1)  # noqa: SIM115  # every write fails: no space left
     sys.stdout.file.close()
@@ -247,21 +249,21 @@ def test_a_log_that_cannot_be_written_is_one_warning_and_no_crash(
     for number in range(3):
         print("line", number)
     sys.stdout.flush()
-    captured = capsys.readouterr()
+    captured = stdout.readouterr()
     assert captured.out == "line 0\nline 1\nline 2\n"
     assert captured.err.count("cannot be written: disk full?") == 1
 
 
 def test_a_console_that_cannot_be_written_leaves_the_log_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stdout: pytest.CaptureFixture[str]
 ) -> None:
     read, write = os.pipe()
     os.close(read)  # as of `| head`
-    monkeypatch.setattr(sys, "stdout", open(write, "w", buffering=1))  # noqa: SIM115
+    sys.stdout = open(write, "w", buffering=1)  # noqa: SIM115
     setup_logger(str(tmp_path))
     for number in range(3):
         print("line", number)
     sys.stdout.flush()
     assert (tmp_path / "log.txt").read_text() == "line 0\nline 1\nline 2\n"
     path = tmp_path / "log.txt"
-    assert capsys.readouterr().err == f'warning: stdout cannot be written (Broken pipe); see "{path}"\n'
+    assert stdout.readouterr().err == f'warning: stdout cannot be written (Broken pipe); see "{path}"\n'

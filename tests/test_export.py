@@ -1,7 +1,6 @@
 """What a finished run leaves to others: Dassl's checkpoint, loaded strictly, and adapter.safetensors."""
 
 import json
-import logging
 import os
 import shutil
 import stat
@@ -258,13 +257,7 @@ def test_a_failing_export_leaves_no_half_file(
 # Dassl's checkpoint, through train.py
 def evaluate(model: Path, toy_data: Path, toy_flags: list[str], output: Path, epoch: str, *opts: str) -> int:
     flags = ("--eval-only", "--model-dir", str(model), "--load-epoch", epoch)
-    stdout, root = sys.stdout, logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
-        return train.main(command(toy_data, output, [*toy_flags, *opts], *flags))
-    finally:  # what setup_logger changed
-        sys.stdout, root.handlers = stdout, handlers
-        root.setLevel(level)
+    return train.main(command(toy_data, output, [*toy_flags, *opts], *flags))
 
 
 @pytest.fixture(scope="module")

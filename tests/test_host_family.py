@@ -99,12 +99,10 @@ import json, sys
 import train
 from clip import clip
 
-console = sys.stdout
 runs, models = json.load(open(sys.argv[1]))
 clip._MODELS.update(models)
 for arguments in runs:
     status = train.main(arguments)
-    sys.stdout = console
     if status:
         sys.exit(f"{status}: {arguments}")
 """

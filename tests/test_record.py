@@ -128,10 +128,32 @@ def test_seconds_and_memory_are_recorded_by_phase(together: Path) -> None:
 
 def test_an_inner_phase_does_not_count_for_the_outer_one() -> None:
     phases = Phases()
-    with phases.phase("train"):
-        phases.of("test", time.sleep)(0.2)
+    with phases.phase("train"), phases.phase("test"):
+        time.sleep(0.2)
     assert phases.found["test"]["seconds"] >= 0.2
     assert phases.found["train"]["seconds"] < 0.1
+
+
+def test_every_test_of_a_trainer_is_timed_and_nothing_of_it_is_replaced() -> None:
+    class Theirs:  # of a trainer that somebody dropped in
+        def train(self) -> float:
+            return self.test("val")
+
+        def test(self, split: str | None = None) -> float:
+            time.sleep(0.2)
+            return 50.0 if split == "val" else 60.0
+
+    phases, trainer = Phases(), Theirs()
+    phases.time_test(trainer)
+    with phases.phase("train"):
+        assert trainer.train() == 50.0
+    assert trainer.test(split="test") == 60.0
+    assert phases.found["test"]["seconds"] >= 0.4
+    assert phases.found["train"]["seconds"] < 0.1
+    assert not vars(trainer)
+    assert isinstance(trainer, Theirs)
+    assert type(trainer).__qualname__ == Theirs.__qualname__
+    assert "Timed" not in repr(trainer)
 
 
 def test_config_yaml_is_the_same_run_again(together: Path, toy_data: Path) -> None:

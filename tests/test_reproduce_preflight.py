@@ -13,10 +13,10 @@ import train
 from clip import clip
 from demo import make_data
 from runner import names, preflight
+from runner.config import setup_cfg
 from runner.jobs import OWN_KEYS, PROTOCOLS, Plan, expand
 from runner.preflight import Checks
 from runner.problems import Problems
-from runner.config import setup_cfg
 from runner.record import settings
 
 Call = Callable[..., tuple[int, str]]

@@ -343,10 +343,8 @@ def test_a_users_mistake_is_one_clear_line_and_status_2(
         flags = [*flags, "--config-file", str(settings)]
         tmp_path = tmp_path / "out"
     flags = [str(trained) if flag == "TRAINED" else flag for flag in flags]
-    stdout = sys.stdout
     monkeypatch.chdir(ROOT)
     status = train.main(command(toy_data, tmp_path, [*toy_flags, *opts], *flags))
-    sys.stdout = stdout  # setup_logger replaced it
     assert status == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
@@ -389,7 +387,7 @@ def test_a_full_disk_and_too_little_memory_are_one_line(
         (full, f"error: [Errno 28] No space left on device: '{tmp_path}': make room, or write elsewhere"),
         (lacking, "error: out of memory (can't allocate memory: you tried to allocate"),
     ):
-        monkeypatch.setattr("runner.folder.loaded_files", lambda args, error=error: throw(error))
+        monkeypatch.setattr("runner.run.loaded_files", lambda args, error=error: throw(error))
         assert train.main(command(toy_data, tmp_path, toy_flags)) == 2
         line = capsys.readouterr().err.strip()
         assert line.startswith(said)
@@ -663,10 +661,8 @@ def test_descriptions_of_a_wrong_kind_are_refused(
 ) -> None:
     some = tmp_path / "some.json"
     some.write_text(f'{{"ant": {texts}}}')
-    stdout = sys.stdout
     opts = [*toy_flags, "TRAINER.HeBA.DESCRIPTIONS", str(some)]
     assert train.main(command(toy_data, tmp_path / "out", opts)) == 2
-    sys.stdout = stdout
     assert "class ant has" in capsys.readouterr().err
 
 
@@ -675,10 +671,8 @@ def test_a_class_without_description_is_named(
 ) -> None:
     some = tmp_path / "some.json"
     some.write_text(json.dumps({"Ant": ["small"], "ceiling fan": ["large"], "crab": []}))
-    stdout = sys.stdout
     opts = [*toy_flags, "TRAINER.HeBA.DESCRIPTIONS", str(some)]
     assert train.main(command(toy_data, tmp_path / "out", opts)) == 2
-    sys.stdout = stdout
     assert "describes no crab, grand_piano, lotus, scissors" in capsys.readouterr().err
 
 

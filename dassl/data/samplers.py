@@ -23,19 +23,6 @@ class RandomSampler(TorchRandomSampler):
         self.generator = torch.Generator().manual_seed(mix_seed(seed, epoch))
 
 
-class SeqDomainSampler(Sampler[int]):
-    """Every image once, sorted by domain."""
-
-    def __init__(self, data_source: Sequence) -> None:
-        self.order = sorted(range(len(data_source)), key=lambda index: data_source[index].domain)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.order)
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-
 class _GroupSampler(Sampler[int]):
     """Batches of several groups with equally many images each; stops when the images run short.
 
@@ -44,13 +31,23 @@ class _GroupSampler(Sampler[int]):
         n_groups: groups a batch.
         n_images: images of each group in a batch.
         fill: groups with fewer images than that repeat some; else they end the epoch.
+        in_order: a batch's groups are in ascending order; else in random order.
     """
 
-    def __init__(self, groups: dict[int, list[int]], n_groups: int, n_images: int, fill: bool) -> None:
+    def __init__(
+        self,
+        groups: dict[int, list[int]],
+        n_groups: int,
+        n_images: int,
+        *,
+        fill: bool = False,
+        in_order: bool = False,
+    ) -> None:
         self.groups = groups
         self.n_groups = n_groups
         self.n_images = n_images
         self.fill = fill
+        self.in_order = in_order
         self.seeded = False
         self.order = self._draw(random)
 
@@ -69,7 +66,8 @@ class _GroupSampler(Sampler[int]):
         order = []
         open_groups = [group for group in chunks if chunks[group]]
         while len(open_groups) >= self.n_groups:
-            for group in rng.sample(open_groups, self.n_groups):
+            drawn = rng.sample(open_groups, self.n_groups)
+            for group in sorted(drawn) if self.in_order else drawn:
                 order += chunks[group].pop()
             open_groups = [group for group in open_groups if chunks[group]]
         return order
@@ -97,7 +95,19 @@ class RandomDomainSampler(_GroupSampler):
             raise ValueError(
                 f"{key}.BATCH_SIZE is {batch_size}; set it to a multiple of the {n_domain} domains"
             )
-        super().__init__(groups, n_domain, batch_size // n_domain, fill=False)
+        super().__init__(groups, n_domain, batch_size // n_domain)
+
+
+class SeqDomainSampler(_GroupSampler):
+    """Batches of all domains in ascending order with equal shares of random images."""
+
+    def __init__(self, data_source: Sequence, batch_size: int, key: str = "DATALOADER.TRAIN_X") -> None:
+        groups = _indices_by(data_source, "domain")
+        if batch_size % len(groups):
+            raise ValueError(
+                f"{key}.BATCH_SIZE is {batch_size}; set it to a multiple of the {len(groups)} domains"
+            )
+        super().__init__(groups, len(groups), batch_size // len(groups), in_order=True)
 
 
 class RandomClassSampler(_GroupSampler):
@@ -141,7 +151,7 @@ def build_sampler(
         "RandomSampler": lambda: RandomSampler(data_source),
         "SequentialSampler": lambda: SequentialSampler(data_source),
         "RandomDomainSampler": lambda: RandomDomainSampler(data_source, batch_size, n_domain, key),
-        "SeqDomainSampler": lambda: SeqDomainSampler(data_source),
+        "SeqDomainSampler": lambda: SeqDomainSampler(data_source, batch_size, key),
         "RandomClassSampler": lambda: RandomClassSampler(data_source, batch_size, n_ins, key),
     }
     check_availability(sampler_type, samplers, f"{key}.SAMPLER")

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,9 +40,10 @@ class Classification(EvaluatorBase):
     Args:
         cfg: reads ``TEST.PER_CLASS_RESULT``, ``TEST.COMPUTE_CMAT`` and ``OUTPUT_DIR``.
         lab2cname: class name of each label, for the per-class lines.
+        kwargs: what a trainer hands to evaluators of its own; not read.
     """
 
-    def __init__(self, cfg: CfgNode, lab2cname: dict[int, str] | None = None) -> None:
+    def __init__(self, cfg: CfgNode, lab2cname: dict[int, str] | None = None, **kwargs: Any) -> None:
         super().__init__(cfg)
         self._lab2cname = lab2cname
         self.reset()

@@ -43,6 +43,11 @@ class _Tee:
         except OSError as error:
             self._drop_console(error)
 
+    def close(self) -> None:
+        """Ends the file; the console stays open."""
+        self.close_file()
+        self.flush()
+
     def close_file(self) -> None:
         file, self.file = self.file, None
         with contextlib.suppress(OSError):  # what is still in its buffer does not fit either

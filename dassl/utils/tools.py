@@ -70,7 +70,7 @@ def tolist_if_not(x: Any) -> list:
     return x if isinstance(x, list) else [x]
 
 
-def count_num_params(model: nn.Module) -> int:
+def count_num_param(model: nn.Module) -> int:
     return sum(param.numel() for param in model.parameters())
 
 

@@ -139,9 +139,15 @@ CALLABLES: dict[ModuleType, dict[str, str]] = {
     },
 }
 # Where ours has another parameter list: what is there instead, and why.
+KEY = "key='DATALOADER.TRAIN_X'"
 DIFFERENT = {
     # the default None would fail later, in a sampler; ours is empty
-    "build_sampler": "sampler_type, cfg=None, data_source=(), batch_size=32, n_domain=0, n_ins=16",
+    "build_sampler": f"sampler_type, cfg=None, data_source=(), batch_size=32, n_domain=0, n_ins=16, {KEY}",
+    # the last parameter is the key that messages name
+    "RandomDomainSampler": f"data_source, batch_size, n_domain, {KEY}",
+    "SeqDomainSampler": f"data_source, batch_size, {KEY}",
+    "RandomClassSampler": f"data_source, batch_size, n_ins, {KEY}",
+    "check_availability": "requested, available, key='the name'",
     # refuses a checkpoint before anything of it is loaded
     "resume_from_checkpoint": "fdir, model, optimizer=None, scheduler=None, check=None",
     # turns pictures upright as their EXIF orientation says (INPUT.EXIF_TRANSPOSE)

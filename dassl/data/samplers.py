@@ -15,6 +15,8 @@ from yacs.config import CfgNode
 
 from dassl.utils import check_availability, mix_seed
 
+TRAIN_X = "DATALOADER.TRAIN_X"  # where a configuration has what samplers take, for messages
+
 
 class RandomSampler(TorchRandomSampler):
     """Every image once, in random order."""
@@ -84,7 +86,7 @@ class _GroupSampler(Sampler[int]):
 class RandomDomainSampler(_GroupSampler):
     """Batches of ``n_domain`` random domains with equal shares; 0 or less: all domains."""
 
-    def __init__(self, data_source: Sequence, batch_size: int, n_domain: int, key: str) -> None:
+    def __init__(self, data_source: Sequence, batch_size: int, n_domain: int, key: str = TRAIN_X) -> None:
         groups = _indices_by(data_source, "domain")
         n_domain = n_domain if n_domain > 0 else len(groups)
         if n_domain > len(groups):
@@ -101,7 +103,7 @@ class RandomDomainSampler(_GroupSampler):
 class SeqDomainSampler(_GroupSampler):
     """Batches of all domains in ascending order with equal shares of random images."""
 
-    def __init__(self, data_source: Sequence, batch_size: int, key: str = "DATALOADER.TRAIN_X") -> None:
+    def __init__(self, data_source: Sequence, batch_size: int, key: str = TRAIN_X) -> None:
         groups = _indices_by(data_source, "domain")
         if batch_size % len(groups):
             raise ValueError(
@@ -113,7 +115,7 @@ class SeqDomainSampler(_GroupSampler):
 class RandomClassSampler(_GroupSampler):
     """Batches of random classes with ``n_ins`` images each."""
 
-    def __init__(self, data_source: Sequence, batch_size: int, n_ins: int, key: str) -> None:
+    def __init__(self, data_source: Sequence, batch_size: int, n_ins: int, key: str = TRAIN_X) -> None:
         if not 0 < n_ins <= batch_size:
             raise ValueError(
                 f"{key}.N_INS is {n_ins}; set it between 1 and BATCH_SIZE, which is {batch_size}"
@@ -141,7 +143,7 @@ def build_sampler(
     batch_size: int = 32,
     n_domain: int = 0,
     n_ins: int = 16,
-    key: str = "DATALOADER.TRAIN_X",
+    key: str = TRAIN_X,
 ) -> Sampler[int]:
     """The sampler called ``sampler_type`` over ``data_source``; ``cfg`` is not read.
 

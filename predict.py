@@ -43,8 +43,9 @@ from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 from datasets.pictures import picture_suffixes
 from reporting.text import UNSEEN, visible
+from runner import ROOT
 from runner.arguments import parse_args as parse_run
-from runner.config import ROOT, setup_cfg
+from runner.config import setup_cfg
 from runner.process import set_up_process
 from runner.trained import load_adapter
 from trainers.clip_trainer import device_of

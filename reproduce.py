@@ -35,9 +35,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from command_line import INTERRUPTED, fail, one_line_errors
-from runner import calibrate
+from runner import ROOT, calibrate
 from runner.display import Display, clock, time_left
-from runner.jobs import OWN_KEYS, PROTOCOLS, ROOT, Job, Plan, config_name, expand, models, named_trainers
+from runner.jobs import OWN_KEYS, PROTOCOLS, Job, Plan, config_name, expand, models, named_trainers
 from runner.problems import Problems
 from runner.results import results_folder, show_methods
 from runner.schedule import Scheduler, Slot, Task

@@ -17,9 +17,8 @@ from yacs.config import CfgNode
 from clip import clip
 from dassl.config import get_cfg_default
 from fileio.yaml_text import parse_yaml
+from runner import ROOT
 from runner.record import other_methods
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def setup_cfg(args: argparse.Namespace) -> CfgNode:

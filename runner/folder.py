@@ -333,7 +333,7 @@ def loaded_files(args: argparse.Namespace) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def exclusive_run_folder(folder: Path) -> Iterator[None]:
     """Keeps a second process out of a run's folder.
 
     Raises:

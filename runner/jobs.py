@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reporting.published import ROWS
-
-ROOT = Path(__file__).resolve().parent.parent
+from runner import ROOT
 
 # Keys that each job's own command sets, and where they come from.
 OWN_KEYS = {

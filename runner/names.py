@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
-from runner.jobs import ROOT
+from runner import ROOT
 
 
 def plain(name: str) -> str:

@@ -16,9 +16,9 @@ from dassl.utils import collect_env_info, set_random_seed
 from runner.config import check_named, setup_cfg
 from runner.folder import (
     OPENING,
-    alone_in,
     check_loaded,
     check_model_dir,
+    exclusive_run_folder,
     is_finished,
     last_epoch,
     loaded_files,
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, command: str) -> None:
     cfg = setup_cfg(args)
     check_named(cfg)
     folder = Path(cfg.OUTPUT_DIR)
-    with names_file(cfg.OUTPUT_DIR), alone_in(folder), saved_traceback(folder):
+    with names_file(cfg.OUTPUT_DIR), exclusive_run_folder(folder), saved_traceback(folder):
         if args.load_epoch == "last":
             args.load_epoch = last_epoch(args.model_dir)
         notes = settle_precision(cfg, args)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.jobs import ROOT, Job
+from runner import ROOT
+from runner.jobs import Job
 from runner.schedule import USERS_MISTAKE, Task, Watcher, describe_end, start, was_interrupted
 
 logger = logging.getLogger(__name__)

@@ -65,7 +65,7 @@ def run_is_finished(run: Run) -> bool:
     from runner.folder import is_finished, settle_precision
 
     args = parse_args(list(run.arguments))
-    loaded = saved_weights(Path(args.model_dir)) if args.model_dir else {}
+    loaded = recorded_weights(Path(args.model_dir)) if args.model_dir else {}
     if loaded is None:
         return False
     cfg = setup_cfg(args)
@@ -73,7 +73,7 @@ def run_is_finished(run: Run) -> bool:
     return is_finished(cfg, args, loaded)
 
 
-def saved_weights(model_dir: Path) -> dict[str, str] | None:
+def recorded_weights(model_dir: Path) -> dict[str, str] | None:
     """What a training run says of the weights that it left; None if it is not finished."""
     try:
         return json.loads((model_dir / "results.json").read_text("utf-8"))["saved"]

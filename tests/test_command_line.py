@@ -256,7 +256,7 @@ def test_files_nested_too_deep_are_named(tmp_path: Path) -> None:
     from datasets.base import read_split
     from datasets.preparation import check
     from runner.record import read_record
-    from runner.state import saved_weights
+    from runner.state import recorded_weights
 
     deep = "[" * 100_000
     for name in ("results.json", "classnames.json", "split.json"):
@@ -271,7 +271,7 @@ def test_files_nested_too_deep_are_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=name):
             read()
-    assert saved_weights(tmp_path) is None
+    assert recorded_weights(tmp_path) is None
 
 
 def test_an_interrupted_run_ends_the_script_that_would_go_on_with_others(tmp_path: Path) -> None:

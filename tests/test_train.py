@@ -21,7 +21,7 @@ import command_line
 import train
 from fileio.atomic import temporary_name
 from runner.config import setup_cfg
-from runner.folder import OPENING, alone_in, check_model_dir, last_epoch, saved_traceback
+from runner.folder import OPENING, check_model_dir, exclusive_run_folder, last_epoch, saved_traceback
 from runner.record import differing_settings, read_record
 from tests.conftest import ROOT, run_main
 
@@ -550,7 +550,7 @@ def test_loader_workers_end_with_their_run(
 def test_a_second_process_stays_out_of_a_running_folder(
     toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with alone_in(tmp_path):
+    with exclusive_run_folder(tmp_path):
         arguments = subprocess_command(command(toy_data, tmp_path, toy_flags))
         done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 2
@@ -569,7 +569,7 @@ def test_half_written_files_of_a_killed_run_are_swept_up(tmp_path: Path) -> None
     for path in (*half, *others):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    with alone_in(tmp_path):
+    with exclusive_run_folder(tmp_path):
         assert not any(path.exists() for path in half)
     assert all(path.exists() for path in others)
 
@@ -582,18 +582,18 @@ def test_a_run_does_not_write_over_files_that_no_run_made(name: str, tmp_path: P
     path.parent.mkdir(exist_ok=True)
     path.write_text("mine")
     refused = pytest.raises(ValueError, match=rf'^"{path}" is not of a run.*; move it away, or choose')
-    with refused, alone_in(tmp_path), saved_traceback(tmp_path):
+    with refused, exclusive_run_folder(tmp_path), saved_traceback(tmp_path):
         pass
     assert [(path, path.read_text()) for path in tmp_path.rglob("*") if path.is_file()] == [(path, "mine")]
     (tmp_path / "log.txt").write_text(f"…\n{OPENING}\n")  # of a run that was cut
-    with alone_in(tmp_path):
+    with exclusive_run_folder(tmp_path):
         pass
 
 
 def test_what_a_failed_start_left_does_not_block_the_next(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="wrong"), alone_in(tmp_path), saved_traceback(tmp_path):
+    with pytest.raises(ValueError, match="wrong"), exclusive_run_folder(tmp_path), saved_traceback(tmp_path):
         raise ValueError("wrong")
-    with alone_in(tmp_path):
+    with exclusive_run_folder(tmp_path):
         assert (tmp_path / "traceback.txt").read_text().splitlines()[-1] == "ValueError: wrong"
 
 

@@ -113,7 +113,7 @@ class Checks:
         found: dict[str, None] = {}
         while True:
             look = Look(with_options(args, [word for pair in pairs for word in pair]), read_data)
-            look.has_backbone = not any(key.startswith("MODEL.") for key in dropped)
+            look.has_backbone = not any(key.startswith("MODEL.BACKBONE.") for key in dropped)
             with quiet():
                 self.look_once(look)
             found |= dict.fromkeys(text for text in look.found if not named_keys(text, dropped))

@@ -332,6 +332,7 @@ def test_a_misspelt_key_hides_no_later_mistake(call: Call) -> None:
     wrong = {
         "OPTIM.LRR": "1",
         "OPTIM.MAX_EPOCH": "0",
+        "MODEL.COMPILE": "3",
         "OPTIM.NAME": "sgdd",
         "OPTIM.LR_SCHEDULER": "cosin",
         "OPTIM.WARMUP_TYPE": "lin",

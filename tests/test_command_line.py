@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 
 # Each command with a line that it understands, what it calls first, and whether it can be continued.
 COMMANDS = {
-    "train": ([], "run", True),
+    "train": ([], "choose_dassl", True),
     "predict": (["photo.jpg"], "find_pictures", False),
     "reproduce": (["base2new"], "output_folder", True),
     "datasets.prepare": (["dtd"], "run", True),

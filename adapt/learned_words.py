@@ -22,8 +22,6 @@ from clip import clip
 from clip.layout import PackedText, end_of_text
 from clip.model import CLIP
 
-logger = logging.getLogger(__name__)
-
 STD = 0.02  # of vectors that start from no words, as CLIP's own token embeddings
 POSITIONS = ("end", "middle", "front")
 
@@ -191,22 +189,25 @@ class LearnedWords(Method):
         if self.texts.is_own:
             template_prompts((), (self.texts.template,))  # refuses one without {}
 
-    def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
-        context, asked = self.context, self.options.N_CTX
+    def remarks(self) -> list[tuple[int, str]]:
+        context, asked, found = self.context, self.options.N_CTX, []
         if context.number != asked:
-            logger.info(
-                '%s.CTX_INIT "%s" makes %d learned words; N_CTX %d is not used',
-                *(self.key, context.words, context.number, asked),
-            )
+            text = f'{self.key}.CTX_INIT "{context.words}" makes {context.number} learned words'
+            found.append((logging.INFO, f"{text}; N_CTX {asked} is not used"))
         if self.texts.is_own:
-            logger.warning(
-                'DATASET.TEMPLATE "%s" is not used: %s learns its words; %s.CTX_INIT says from which it '
-                "starts",
-                *(self.texts.template, self.name, self.key),
-            )
+            text = f"is not used: {self.name} learns its words; {self.key}.CTX_INIT says from which it starts"
+            found.append((logging.WARNING, f'DATASET.TEMPLATE "{self.texts.template}" {text}'))
+        return found
+
+    def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
         return self.context.texts(classnames)
 
     def tokenize(self, prompts: Sequence[Sequence[str]]) -> LearnedPrompts:
+        words = self.context.words
+        if wrong := [group for group in prompts if len(group) != 1 or not group[0].startswith(f"{words} ")]:
+            raise ValueError(
+                f'a class has the prompts {wrong[0]!r}; with learned words it has one, "{words} <its name>."'
+            )
         try:
             return self.context.tokenize(prompts)
         except ValueError as error:

@@ -7,8 +7,9 @@ Symbols: B images, C classes, C' classes of a training step.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -16,8 +17,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from adapt.model import CustomCLIP, freeze_backbone, load_clip
+from adapt.options import check_type
 from adapt.precision import Precision, decide, get_precision
-from adapt.prompts import NO_DATA_SET, ClassPrompts, ClassTexts, template_prompts
+from adapt.prompts import NO_DATA_SET, ClassPrompts, ClassTexts, check_distinct, template_prompts
 from adapt.sampling import sample_classes
 from clip import unlearned_words
 from clip.layout import PackedText, send
@@ -44,7 +46,7 @@ class Method:
     """What a method adds to a frozen CLIP, and what it learns from; needs no trainer and no configuration.
 
     Args:
-        options: any object with the method's options as attributes, ``PREC`` among them.
+        options: has every option as an attribute, ``PREC`` among them; ``from_options`` completes them.
         texts: what a data set brings to the prompts.
 
     Attributes:
@@ -70,6 +72,11 @@ class Method:
         super().__init_subclass__()
         cls._variants = []
 
+    @staticmethod
+    def extend_cfg(cfg: Any) -> None:
+        """Declares the options and defaults below ``cfg.TRAINER``: its file's function of that name."""
+        raise NotImplementedError
+
     @classmethod
     def variant(cls, kind: type["Method"]) -> type["Method"]:
         """Decorator that registers a subclass as what some options of this method ask for: an ablation."""
@@ -82,10 +89,37 @@ class Method:
         raise NotImplementedError
 
     @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The options by name with their defaults, those of registered variants too."""
+        cfg = SimpleNamespace(TRAINER=SimpleNamespace())
+        for kind in (cls, *cls._variants):
+            kind.extend_cfg(cfg)
+        return dict(getattr(cfg.TRAINER, cls.options_name))
+
+    @classmethod
     def from_options(cls, options: Any, texts: ClassTexts = NO_DATA_SET) -> "Method":
-        """The method with these options, or the variant of it that they ask for."""
-        kind = next((variant for variant in cls._variants if variant.is_asked_for(options)), cls)
-        return kind(options, texts)
+        """The method with these options, or the variant of it that they ask for.
+
+        Args:
+            options: see ``build_model``.
+            texts: what a data set brings to the prompts.
+
+        Raises:
+            ValueError: an option is unknown, or has a value that it cannot have; names its key.
+        """
+        given = dict(options if isinstance(options, Mapping) else vars(options))
+        complete = cls.defaults()
+        key = f"TRAINER.{cls.options_name}"
+        if unknown := sorted(given.keys() - complete.keys()):
+            raise ValueError(
+                f"{key}.{unknown[0]} is unknown; known there: {', '.join(sorted(complete))} (options of an "
+                "ablation are known once its file in trainers/ is imported)"
+            )
+        for name, value in given.items():
+            check_type(value, complete[name], f"{key}.{name}")
+        complete = SimpleNamespace(**complete | given)
+        kind = next((variant for variant in cls._variants if variant.is_asked_for(complete)), cls)
+        return kind(complete, texts)
 
     def __init__(self, options: Any, texts: ClassTexts = NO_DATA_SET) -> None:
         self.options = options
@@ -110,6 +144,10 @@ class Method:
     def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
         """The prompts of each class; unless a method has others, ``template`` alone."""
         return template_prompts(classnames, (self.template(),))
+
+    def remarks(self) -> list[tuple[int, str]]:
+        """Levels and texts of what a run's log says of the options, such as one that is not used."""
+        return []
 
     def tokenize(self, prompts: Sequence[Sequence[str]]) -> ClassPrompts:
         """The prompts of each class as tokens."""
@@ -152,9 +190,10 @@ class Method:
         return Batch(send(image, device), send(model.prompts.draw(classes), device), send(target, device))
 
     def loss(self, model: CustomCLIP, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | int]]:
-        """What a step minimises, and what its log line shows beside it; call it in the steps' autocast.
+        """What a step minimises, and what its log line shows beside it.
 
-        Unless a method has another: cross entropy over the classes of the step.
+        Call it in the steps' autocast, after ``before_training``. Unless a method has another: cross entropy
+        over the classes of the step.
         """
         logits = model(batch.image, batch.tokens)
         return F.cross_entropy(logits, batch.target), {"acc": accuracy(logits, batch.target)}
@@ -189,11 +228,13 @@ def build_model(
 
     Args:
         method: what to add, ``HeBA.method`` for example.
-        options: any object with the method's options as attributes.
+        options: any object with the method's options as attributes, or a mapping; options that are not given
+            have their defaults.
         classnames: names of the classes.
         backbone: name of a CLIP (``ViT-B/16``) or path of its weights; or a CLIP, which is changed.
         texts: what a data set brings to the prompts.
-        prompts: the prompts of each class; None: those that the method makes of the names.
+        prompts: the prompts of each class; None: those that the method makes of the names, which must tell
+            the classes apart.
 
     Returns:
         The model; its ``method`` has the loss.
@@ -203,10 +244,17 @@ def build_model(
         FileNotFoundError: there are no descriptions of the classes, or no such weights.
     """
     instance = method.from_options(options, texts)
+    if isinstance(classnames, str):
+        raise ValueError(f'classnames is the text "{classnames}"; give a list of names')
     if prompts is None:
-        prompts = instance.prompts(classnames)
-    if not isinstance(prompts, ClassPrompts):
-        prompts = instance.tokenize(prompts)
+        prompts = instance.tokenize(check_groups(instance.prompts(classnames)))
+        check_distinct(prompts, classnames, "classnames")
+    elif not isinstance(prompts, ClassPrompts):
+        prompts = instance.tokenize(check_groups(prompts))
+    if isinstance(backbone, CLIP) and hasattr(backbone, "adapted_by"):
+        raise ValueError(
+            f"this CLIP has the adapters of {backbone.adapted_by} already; load another, or copy it before"
+        )
     if not isinstance(backbone, CLIP):
         backbone = load_clip(backbone)
     clip_model = instance.precision.store(backbone)
@@ -215,9 +263,24 @@ def build_model(
     logger.info("Building custom CLIP")
     model = instance.model_class(clip_model, prompts, instance.adapters(clip_model, prompts))
     model.method = instance
+    clip_model.adapted_by = instance.key
     logger.info("Turning off gradients in both the image and the text encoder")
     freeze_backbone(model)
     return model
+
+
+def check_groups(prompts: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+    """The prompts of each class.
+
+    Raises:
+        ValueError: there are none, a class has none, or a class has a text instead of a list.
+    """
+    if not prompts:
+        raise ValueError("there are no classes; name at least one")
+    for group in prompts:
+        if isinstance(group, str) or not group:
+            raise ValueError(f"a class has the prompts {group!r}; give each class a list of texts")
+    return prompts
 
 
 def warn_of_unlearned_words(clip_model: CLIP, prompts: ClassPrompts) -> None:

@@ -5,6 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
+def check_type(value: object, default: object, key: str) -> None:
+    """Raises ValueError unless ``value`` is of the type of its default, as far as that says one."""
+    kinds = {float: (float, int), tuple: (tuple, list)}.get(type(default), (type(default),))
+    if default is not None and type(value) not in kinds:
+        raise ValueError(f"{key} is {value!r}; give it a value like its default, {default!r}")
+
+
 def check_number(value: object, key: str, least: float = 0, most: float = math.inf) -> None:
     """Raises ValueError unless ``value`` is a finite number in [``least``, ``most``]; names the key."""
     if type(value) not in (int, float) or not math.isfinite(value) or not least <= value <= most:

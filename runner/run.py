@@ -77,7 +77,7 @@ def _train_or_evaluate(
         with phases.phase("train"):
             trainer.train()
         # a run that was cut and resumed counts its time from its first start
-        phases.found["train"]["seconds_before"] = max(0.0, start - trainer.time_start)
+        phases.found["train"]["seconds_before"] = max(0.0, start - getattr(trainer, "time_start", start))
         phases.found["train"]["start_epoch"] = trainer.start_epoch
     write_record(cfg, args, trainer, loaded=loaded, phases=phases.found, command=command)
     if not args.eval_only:

@@ -1,7 +1,6 @@
 """Prompt learners: where their vectors stand, what they start from, and how the models with them behave."""
 
 import copy
-import logging
 
 import pytest
 import torch
@@ -71,18 +70,16 @@ def test_words_that_are_not_learned_stay() -> None:
     assert spell(where.tokenize(where.texts(["ant"])).tokens[0]) == "-1 -2 of a ant ."
 
 
-def test_initial_words_go_before_their_number_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        learns = method(CoOp, N_CTX=16, CTX_INIT="a_photo_of_a")
-        learns.prompts(["ant"])
+def test_initial_words_go_before_their_number_and_the_log_says_so() -> None:
+    learns = method(CoOp, N_CTX=16, CTX_INIT="a_photo_of_a")
     found = learns.context
     assert (found.words, found.number, found.random) == ("a photo of a", 4, False)
-    assert 'TRAINER.COOP.CTX_INIT "a photo of a" makes 4 learned words; N_CTX 16 is not used' in caplog.text
-    caplog.clear()
-    with caplog.at_level(logging.INFO):
-        assert context(CoOp, N_CTX=16).words == " ".join(["X"] * 16)
-        assert context(CoCoOp, N_CTX=4, CTX_INIT="a photo of a").number == 4
-    assert not caplog.text
+    ((_, said),) = learns.remarks()
+    assert said == 'TRAINER.COOP.CTX_INIT "a photo of a" makes 4 learned words; N_CTX 16 is not used'
+    silent = method(CoOp, N_CTX=16), method(CoCoOp, N_CTX=4, CTX_INIT="a photo of a")
+    assert [found.context.number for found in silent] == [16, 4]
+    assert silent[0].context.words == " ".join(["X"] * 16)
+    assert not any(found.remarks() for found in silent)
 
 
 @pytest.mark.parametrize(
@@ -257,9 +254,9 @@ def test_learned_words_are_not_said_to_be_unknown(
     assert [number for number in asked if number] == [start, ant, stop, end]
 
 
-def test_a_template_is_not_used_and_said_so(caplog: pytest.LogCaptureFixture) -> None:
-    method(CoOp, ClassTexts("an aerial photo of {}.", is_own=True)).prompts(CLASSES)
-    assert 'DATASET.TEMPLATE "an aerial photo of {}." is not used: CoOp learns its words' in caplog.text
+def test_a_template_is_not_used_and_said_so() -> None:
+    ((_, text),) = method(CoOp, ClassTexts("an aerial photo of {}.", is_own=True)).remarks()
+    assert 'DATASET.TEMPLATE "an aerial photo of {}." is not used: CoOp learns its words' in text
     with pytest.raises(ValueError, match="no braces"):
         method(CoOp, ClassTexts("no braces", is_own=True))
 

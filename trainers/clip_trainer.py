@@ -80,7 +80,8 @@ class ClipTrainer(TrainerX):
         return cls.method.from_options(cfg.TRAINER[cls.options_name], class_texts(cfg))
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        self.method_of(cfg)
+        for level, text in self.method_of(cfg).remarks():
+            logger.log(level, text)
 
     @property
     def options(self) -> CfgNode:

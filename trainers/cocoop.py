@@ -93,6 +93,7 @@ class ConditionalCLIP(CustomCLIP):
 class ConditionalContextOptimization(LearnedWords):
     """Trains vectors and network by cross entropy over all classes."""
 
+    extend_cfg = staticmethod(extend_cfg)
     name, options_name = "CoCoOp", "COCOOP"
     model_class = ConditionalCLIP
 

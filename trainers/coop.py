@@ -29,6 +29,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 class ContextOptimization(LearnedWords):
     """Trains the vectors by cross entropy over all classes."""
 
+    extend_cfg = staticmethod(extend_cfg)
     name, options_name = "CoOp", "COOP"
 
     def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> PromptLearner:

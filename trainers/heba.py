@@ -251,6 +251,7 @@ def from_grid(image: torch.Tensor) -> torch.Tensor:
 class HeterogeneousBottlenecks(Method):
     """Trains the adapters by label-smoothed cross entropy over the classes of each step."""
 
+    extend_cfg = staticmethod(extend_cfg)
     options_name = "HeBA"
     adapts_vit = True
 

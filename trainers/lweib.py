@@ -106,6 +106,7 @@ class ImageConv(ConvAdapter):
 class DepthwiseAdapters(Method):
     """Trains the adapters by cross entropy over the classes of each step."""
 
+    extend_cfg = staticmethod(extend_cfg)
     options_name = "LWEIB"
     adapts_vit = True
     scale_key = "ADAPTER_SCALE"

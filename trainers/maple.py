@@ -60,6 +60,7 @@ class MultiModalPromptLearner(PromptLearner):
 class MultiModalPrompts(LearnedWords):
     """Trains the prompts by cross entropy over all classes."""
 
+    extend_cfg = staticmethod(extend_cfg)
     name, options_name = "MaPLe", "MAPLE"
     folder = "MultiModalPromptLearner"
     adapts_vit = True

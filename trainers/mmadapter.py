@@ -53,6 +53,7 @@ class AdapterLearner(CrossModalLearner):
 class CrossModalAdapters(Method):
     """Trains the adapters by cross entropy over all classes."""
 
+    extend_cfg = staticmethod(extend_cfg)
     options_name = "MMADAPTER"
     adapts_vit = True
     scale_key = "ADAPTER_SCALE"

@@ -48,6 +48,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 class CrossModalAdaptersPP(Method):
     """Trains the adapters by cross entropy over all classes and agreement across scales."""
 
+    extend_cfg = staticmethod(extend_cfg)
     options_name = "MMADAPTERPP"
     adapts_vit = True
     compilable = False  # a scale of its own each step, for which compiled blocks would be made anew

@@ -171,6 +171,7 @@ class AdapterLearner(nn.Module):
 class ReconstructingAdapters(Method):
     """Trains the adapters by cross entropy, reconstruction, and nearness to CLIP's features."""
 
+    extend_cfg = staticmethod(extend_cfg)
     options_name = "RMADAPTER"
     adapts_vit = True
     scale_key = "ADAPTER_SCALE"

@@ -96,9 +96,11 @@ class OutputBlock(DualBlock):
 class Ablation(ReconstructingAdapters):
     """RMAdapter with other values of the options above."""
 
+    extend_cfg = staticmethod(extend_cfg)
+
     @classmethod
     def is_asked_for(cls, options: Any) -> bool:
-        return any(getattr(options, name, choices[0]) != choices[0] for name, choices in CHOICES.items())
+        return any(getattr(options, name) != choices[0] for name, choices in CHOICES.items())
 
     def check_options(self) -> None:
         super().check_options()

@@ -33,6 +33,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 class ZeroShot(Method):
     """One template a data set, e.g. "a centered satellite photo of {}." for EuroSAT."""
 
+    extend_cfg = staticmethod(extend_cfg)
     options_name = "ZeroshotCLIP"
     published_precision = "fp16"
 

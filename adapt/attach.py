@@ -77,9 +77,9 @@ def scale_output(y: torch.Tensor, scale: float) -> torch.Tensor:
 def scale_gradient(x: torch.Tensor, scale: float) -> torch.Tensor:
     """``x`` itself whose gradient is multiplied by ``scale``.
 
-    ``scale_output(block(scale_gradient(x, s)), s)`` is the published gradient rule (HeBA and LwEIB,
-    trainers/gsl.py): the value is ``s * block(x)``, the gradient to ``x`` is the true one, and the weights of
-    ``block`` get theirs divided by ``s``. Nothing is divided here, so ``s`` may be 0.
+    ``scale_output(block(scale_gradient(x, s)), s)`` is the published gradient rule (trainers/gsl.py
+    in the repositories of HeBA and LwEIB): the value is ``s * block(x)``, the gradient to ``x`` is the true
+    one, and the weights of ``block`` get theirs divided by ``s``. Nothing is divided here, so ``s`` may be 0.
     """
     return _Scale.apply(x, 1.0, scale)
 

@@ -46,7 +46,7 @@ class Prompts(nn.Module):
 
 
 class Prompted(nn.Module):
-    """A frozen block; some of the tokens that enter it are replaced by prompts (MaPLe, PromptSRC)."""
+    """A frozen block; some of the tokens that enter it are replaced by prompts (MaPLe)."""
 
     def __init__(self, block: nn.Module, prompts: Prompts) -> None:
         super().__init__()

@@ -1,6 +1,8 @@
 """What a method is, and the one function that builds CLIP with it.
 
     model = build_model(HeBA.method, options, ["tabby cat", "dog"], "ViT-B/16")
+    model.method.before_training(model)
+    batch = model.method.batch(model, images, labels, device)
     loss, shown = model.method.loss(model, batch)
 
 Symbols: B images, C classes, C' classes of a training step.

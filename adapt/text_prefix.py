@@ -68,7 +68,7 @@ def compute_text_prefix(clip_model: CLIP, prompts: ClassPrompts, megabytes: floa
 
 
 def frozen_blocks(clip_model: CLIP) -> int:
-    """Number of text blocks before the first one that learns; 0 where the embedding learns."""
+    """Number of text blocks before the first one that learns; 0 where the embedding or no block learns."""
     embeddings = [*clip_model.token_embedding.parameters(), clip_model.positional_embedding]
     if any(weight.requires_grad for weight in embeddings):
         return 0

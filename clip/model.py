@@ -140,7 +140,7 @@ class CLIP(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the matrix weights (float16 after `build_model`)."""
+        """Precision of the residual stream and of the patch convolution (float16 after `build_model`)."""
         return self.visual.conv1.weight.dtype
 
     def encode_image(self, image: Tensor) -> Tensor:

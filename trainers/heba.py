@@ -8,10 +8,14 @@ layer of its MLP:
     A(x) = x + s * LN(x + W_up GELU(M(W_down x)))       W_down: d -> d/4, W_up: d/4 -> d
 
 M is a 3x3 depthwise convolution on the grid of image tokens (the class token passes by) and nothing on text
-tokens. This is what the published code computes (trainers/heba.py and clip/model.py of VLM-HeBA at 60ecf23).
+tokens. This is what the published code computes (trainers/heba.py and clip/model.py in the repository VLM-HeBA
+at 60ecf23).
 At ViT-B/16 the adapters have 87.2 M weights (LwEIB: 0.5 M): "bottleneck" is their shape, not their cost.
 
-Symbols: B images or prompts, N tokens, d width of an adapter, h = d / 4, s scale of the adapters.
+Symbols: B images, P prompts, T tokens of all prompts, N tokens of an image's grid, d width of an adapter,
+h = d / 4, s scale of the adapters. What an adapter sees: images ``(B, 1 + N, d)``, the class token first;
+texts without padding ``(T, d)``. The MLP of the last block computes the pooled tokens alone: ``(B, 1, d)``,
+``(P, 1, d)``.
 """
 
 import logging
@@ -71,7 +75,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 class Bottleneck(ScaledAdapter):
-    """The adapter ``A`` above for tokens ``(B, N, d)``; subclasses say what the projections are.
+    """The adapter ``A`` above, tokens to tokens of the same shape; subclasses say what the projections are.
 
     Attributes:
         fused: compute by ``FusedBottleneck``, in fewer passes over memory (docs/PERFORMANCE.md); False: by
@@ -164,10 +168,10 @@ class FusedBottleneck(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, down, mid, up, weight, bias, eps: float, scale: float) -> torch.Tensor:
-        """Tokens ``(…, d)``, with ``mid`` ``(B, 1 + N, d)``.
+        """``y`` above.
 
         Args:
-            x: tokens.
+            x: tokens ``(…, d)``; ``(B, 1 + N, d)`` if ``mid`` is given.
             down: ``(h, d)``.
             mid: ``(h, 1, k, k)`` depthwise kernel, or None.
             up: ``(d, h)``.
@@ -304,7 +308,7 @@ class HeterogeneousBottlenecks(Method):
         )
 
     def loss(self, model: CustomCLIP, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | int]]:
-        with model.adapter_learner.drawn_scales():
+        with model.adapter_learner.drawn_scales():  # the backward pass has kept them
             logits = model(batch.image, batch.tokens)
         smoothing = self.options.LABEL_SMOOTHING
         loss = F.cross_entropy(logits, batch.target, label_smoothing=smoothing)

@@ -37,17 +37,11 @@ class Variant(Bottleneck):
 
     norm_place = "residual"
     exact_gradient = False
+    fused = False
 
     def block(self, x: torch.Tensor) -> torch.Tensor:
         u = self.update(x)
         return self.norm(x + u if self.norm_place == "residual" else u)
-
-    def compute(self, x: torch.Tensor) -> torch.Tensor:
-        return with_zero_grad(x, *self.parameters()) if self.passes_by(x) else self.plain(x)
-
-    def passes_by(self, x: torch.Tensor) -> bool:
-        """Whether ``x`` is nothing but the class token."""
-        return isinstance(self, VisualBottleneck | DenseVariant) and x.shape[1] == 1
 
     def scaled_block(self, x: torch.Tensor) -> torch.Tensor:
         return self.scale * self.block(x) if self.exact_gradient else super().scaled_block(x)
@@ -66,6 +60,11 @@ class DenseVariant(Variant, TextBottleneck):
 
     def plain(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x[:, :1], super().plain(x[:, 1:])], dim=1)
+
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] == 1:  # the class token alone, in the last block
+            return with_zero_grad(x, *self.parameters())
+        return super().compute(x)
 
 
 @HeterogeneousBottlenecks.variant

@@ -106,7 +106,7 @@ class DualAdapter(nn.Module):
         return F.mse_loss(self.reconstruct(x).float(), x.float())
 
     def record_loss(self, x: torch.Tensor) -> None:
-        """Keeps the loss of a pass that is listened to; none of CLIP's own features."""
+        """Stores the loss inside ``record_losses``; not in passes without adapters or gradients."""
         if self.recording and self.weight and self.scale and torch.is_grad_enabled():
             self.loss = self.weight * self.reconstruction_loss(x)
 
@@ -153,7 +153,7 @@ class AdapterLearner(nn.Module):
 
     @contextmanager
     def record_losses(self) -> Iterator[None]:
-        """Inside, each pass leaves its reconstruction losses; what nobody takes is forgotten at the end."""
+        """Inside, each pass leaves its reconstruction losses until ``pop_loss``, at most until the end."""
         for adapter in self.adapters():
             adapter.recording = True
         try:
@@ -163,8 +163,10 @@ class AdapterLearner(nn.Module):
                 adapter.recording, adapter.loss = False, None
 
     def pop_loss(self) -> torch.Tensor:
-        """The weighted sum of all reconstruction losses that the pass recorded."""
+        """Returns the weighted sum of all reconstruction losses that a pass recorded, and forgets them."""
         losses = [adapter.loss for adapter in self.adapters() if adapter.weight]
+        for adapter in self.adapters():
+            adapter.loss = None
         return torch.stack(losses).sum() if losses else torch.zeros(())
 
 

@@ -8,8 +8,7 @@ layer of its MLP:
     A(x) = x + s * LN(x + W_up GELU(M(W_down x)))       W_down: d -> d/4, W_up: d/4 -> d
 
 M is a 3x3 depthwise convolution on the grid of image tokens (the class token passes by) and nothing on text
-tokens. This is what the published code computes (trainers/heba.py and clip/model.py in the repository VLM-HeBA
-at 60ecf23).
+tokens. This is what the published code computes (VLM-HeBA at 60ecf23: trainers/heba.py and clip/model.py).
 At ViT-B/16 the adapters have 87.2 M weights (LwEIB: 0.5 M): "bottleneck" is their shape, not their cost.
 
 Symbols: B images, P prompts, T tokens of all prompts, N tokens of an image's grid, d width of an adapter,

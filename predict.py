@@ -106,7 +106,7 @@ class Predictor:
         if model_dir:
             self.model, cfg, self.classes = trained_model(Path(model_dir), backbone)
         elif classes:
-            self.model, cfg = zero_shot_model(classes, backbone, quick_gelu)
+            self.model, cfg = zero_shot_model(backbone, quick_gelu)
         else:
             raise ValueError("nothing says which classes there are; give --model-dir, --classes or both")
         method = self.model.method
@@ -217,10 +217,8 @@ def trained_model(model_dir: Path, backbone: str) -> tuple[CustomCLIP, CfgNode, 
     return model, cfg, adapter.classnames
 
 
-def zero_shot_model(
-    classes: Sequence[str], backbone: str, quick_gelu: bool | None
-) -> tuple[CustomCLIP, CfgNode]:
-    """CLIP as configured for own pictures."""
+def zero_shot_model(backbone: str, quick_gelu: bool | None) -> tuple[CustomCLIP, CfgNode]:
+    """CLIP as configured for own pictures; its prompts are still those of no class."""
     flags = [
         "--trainer",
         ZeroshotCLIP.__name__,
@@ -237,7 +235,8 @@ def zero_shot_model(
         flags += ["MODEL.BACKBONE.QUICK_GELU", str(quick_gelu)]
     cfg = setup_cfg(parse_run(flags))
     clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, quick_gelu)
-    return build_model(ZeroshotCLIP.method, cfg.TRAINER.ZeroshotCLIP, classes, clip_model), cfg
+    options = cfg.TRAINER.ZeroshotCLIP
+    return build_model(ZeroshotCLIP.method, options, (), clip_model, prompts=[[""]]), cfg
 
 
 def find_pictures(words: Sequence[str]) -> list[str]:

@@ -195,8 +195,7 @@ class Checks:
             if adapters is not stand_in and not look.args.eval_only:
                 with noting(look.last):
                     method.check_training()
-        is_unknown = adapters is stand_in and cfg.OPTIM.STAGED_LR  # which names the adapters' layers
-        if adapters is not None and not is_unknown:
+        if adapters is not None:
             with noting(look.found):
                 build_lr_scheduler(build_optimizer(adapters, cfg.OPTIM), cfg.OPTIM)
 

@@ -1,6 +1,7 @@
 """The names, parameters and defaults that our dassl/ shares with Dassl 0.6.3, as data."""
 
 import inspect
+import re
 from types import ModuleType
 from typing import Any
 
@@ -10,13 +11,13 @@ from torchvision.transforms import InterpolationMode
 import dassl.config
 import dassl.data
 import dassl.data.datasets
-import dassl.data.samplers
 import dassl.data.transforms
 import dassl.engine
 import dassl.evaluation
 import dassl.metrics
 import dassl.optim
 import dassl.utils
+from dassl.config.defaults import FIXED, check_fixed
 from fileio.settings import flatten
 
 SETTINGS = {
@@ -100,13 +101,6 @@ CALLABLES: dict[ModuleType, dict[str, str]] = {
         "DatasetBase": "train_x=None, train_u=None, val=None, test=None",
         "DatasetBase.generate_fewshot_dataset": "*data_sources, num_shots=-1, repeat=False",
         "DatasetBase.split_dataset_by_label": "data_source",
-        "DatasetBase.split_dataset_by_domain": "data_source",
-    },
-    dassl.data.samplers: {
-        "build_sampler": "sampler_type, cfg=None, data_source=None, batch_size=32, n_domain=0, n_ins=16",
-        "RandomDomainSampler": "data_source, batch_size, n_domain",
-        "SeqDomainSampler": "data_source, batch_size",
-        "RandomClassSampler": "data_source, batch_size, n_ins",
     },
     dassl.data.transforms: {"build_transform": "cfg, is_train=True, choices=None"},
     dassl.optim: {
@@ -135,19 +129,12 @@ CALLABLES: dict[ModuleType, dict[str, str]] = {
             "Registry": "name",
             "check_availability": "requested, available",
         },
-        "count_num_param": "model",
     },
 }
 # Where ours has another parameter list: what is there instead, and why.
-KEY = "key='DATALOADER.TRAIN_X'"
 DIFFERENT = {
-    # the default None would fail later, in a sampler; ours is empty
-    "build_sampler": f"sampler_type, cfg=None, data_source=(), batch_size=32, n_domain=0, n_ins=16, {KEY}",
-    # the last parameter is the key that messages name
-    "RandomDomainSampler": f"data_source, batch_size, n_domain, {KEY}",
-    "SeqDomainSampler": f"data_source, batch_size, {KEY}",
-    "RandomClassSampler": f"data_source, batch_size, n_ins, {KEY}",
-    "check_availability": "requested, available, key='the name'",
+    # the last parameters are for messages: the key, and what else to do
+    "check_availability": "requested, available, key='the name', hint=''",
     # refuses a checkpoint before anything of it is loaded
     "resume_from_checkpoint": "fdir, model, optimizer=None, scheduler=None, check=None",
     # turns pictures upright as their EXIF orientation says (INPUT.EXIF_TRANSPOSE)
@@ -161,6 +148,27 @@ def test_every_setting_of_dassl_has_its_default() -> None:
     assert {key: value for key, value in ours.items() if key not in ADDED} == expected
     assert ours.keys() - expected.keys() == ADDED
     assert {key: type(ours[key]) for key in expected} == {key: type(v) for key, v in expected.items()}
+
+
+@pytest.mark.parametrize("key", FIXED)
+def test_a_key_of_what_is_left_out_has_its_default_alone(key: str) -> None:
+    cfg = dassl.config.get_cfg_default()
+    check_fixed(cfg)
+    only = FIXED[key]
+    other = not only if type(only) is bool else {str: "other", tuple: ("head",)}.get(type(only), 99)
+    cfg.merge_from_list([key, type(only)(other)])
+    said = rf"^{re.escape(key)} is .*, but this reduced Dassl has .* alone; set it to that, or .* DASSL_PATH$"
+    calls = [
+        (dassl.engine.TrainerX, "", (cfg,)),
+        (dassl.data.DataManager, "", (cfg,)),
+        (dassl.data.transforms.build_transform, "INPUT.", (cfg,)),
+        (dassl.optim.build_optimizer, "OPTIM.", ([], cfg.OPTIM)),
+        (dassl.optim.build_lr_scheduler, "OPTIM.", (None, cfg.OPTIM)),
+    ]
+    for call, node, arguments in calls:
+        if key.startswith(node):
+            with pytest.raises(ValueError, match=said):
+                call(*arguments)
 
 
 def parameters(found: Any) -> str:

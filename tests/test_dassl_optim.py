@@ -67,25 +67,15 @@ def test_warm_up_and_steps() -> None:
     linear = optim_cfg(WARMUP_EPOCH=4, WARMUP_TYPE="linear", MAX_EPOCH=10)
     cosine = [0.05 * (1 + math.cos(math.pi * e / 10)) for e in range(10)]
     assert rates(linear, 10) == pytest.approx([1e-5, 0.025, 0.05, 0.075, *cosine[:6]])
-    linear.WARMUP_RECOUNT = False
-    shares = [0.1 * cosine[e] / cosine[4] for e in range(4, 10)]
-    assert rates(linear, 10) == pytest.approx([1e-5, 0.025, 0.05, 0.075, *shares])
     single = optim_cfg(LR_SCHEDULER="single_step", STEPSIZE=(9, 2), MAX_EPOCH=5)
     assert rates(single, 5) == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
     single.STEPSIZE = (-1,)
     assert rates(single, 5) == pytest.approx([0.1] * 5)
-    multi = optim_cfg(LR_SCHEDULER="multi_step", STEPSIZE=(1, 3), WARMUP_EPOCH=1, WARMUP_TYPE="constant")
-    assert rates(multi, 6) == pytest.approx([1e-5, 0.1, 0.01, 0.01, 0.001, 0.001])
-    multi.WARMUP_RECOUNT = False
-    assert rates(multi, 5) == pytest.approx([1e-5, 0.1, 0.1, 0.01, 0.01])
-    only = optim_cfg(WARMUP_EPOCH=3, WARMUP_RECOUNT=False, MAX_EPOCH=3)
-    assert rates(only, 3) == pytest.approx([1e-5, 0.1 / 3, 0.2 / 3])
 
 
 @pytest.mark.parametrize("resume_at", [1, 2, 3, 5])
-@pytest.mark.parametrize("recount", [True, False])
-def test_a_resumed_schedule_goes_on_exactly(resume_at: int, recount: bool) -> None:
-    cfg = optim_cfg(WARMUP_EPOCH=3, WARMUP_TYPE="linear", WARMUP_RECOUNT=recount, MAX_EPOCH=8)
+def test_a_resumed_schedule_goes_on_exactly(resume_at: int) -> None:
+    cfg = optim_cfg(WARMUP_EPOCH=3, WARMUP_TYPE="linear", MAX_EPOCH=8)
     assert rates(cfg, 8, resume_at) == rates(cfg, 8)
 
 
@@ -125,17 +115,12 @@ def test_a_loaded_schedule_gives_its_position_alone() -> None:
     ("name", "kind", "settings"),
     [
         ("adam", torch.optim.Adam, {"betas": (0.8, 0.99), "amsgrad": False}),
-        ("amsgrad", torch.optim.Adam, {"betas": (0.8, 0.99), "amsgrad": True}),
         ("adamw", torch.optim.AdamW, {"betas": (0.8, 0.99)}),
-        ("radam", torch.optim.RAdam, {"betas": (0.8, 0.99)}),
-        ("sgd", torch.optim.SGD, {"momentum": 0.7, "dampening": 0, "nesterov": True}),
-        ("rmsprop", torch.optim.RMSprop, {"momentum": 0.7, "alpha": 0.9}),
+        ("sgd", torch.optim.SGD, {"momentum": 0.7, "dampening": 0, "nesterov": False}),
     ],
 )
 def test_optimisers(name: str, kind: type, settings: dict[str, Any]) -> None:
-    cfg = optim_cfg(
-        NAME=name, ADAM_BETA1=0.8, ADAM_BETA2=0.99, MOMENTUM=0.7, SGD_NESTEROV=True, RMSPROP_ALPHA=0.9
-    )
+    cfg = optim_cfg(NAME=name, ADAM_BETA1=0.8, ADAM_BETA2=0.99, MOMENTUM=0.7)
     optim = build_optimizer(nn.Linear(2, 2), cfg)
     assert type(optim) is kind
     group = optim.param_groups[0]
@@ -143,33 +128,29 @@ def test_optimisers(name: str, kind: type, settings: dict[str, Any]) -> None:
     assert {key: group[key] for key in settings} == settings
 
 
-def test_parameter_groups_and_staged_rates() -> None:
+def test_parameter_groups() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3))
     groups = [{"params": model[0].parameters(), "lr": 0.5}]
     assert [g["lr"] for g in build_optimizer(model, optim_cfg(), param_groups=groups).param_groups] == [0.5]
     assert len(build_optimizer(model[1].parameters(), optim_cfg()).param_groups[0]["params"]) == 2
-    staged = build_optimizer(model, optim_cfg(STAGED_LR=True, NEW_LAYERS=("1",), BASE_LR_MULT=0.5))
-    assert [g["lr"] for g in staged.param_groups] == [0.05, 0.1]
-    assert [p.shape[0] for g in staged.param_groups for p in g["params"]] == [2, 2, 3, 3]
 
 
 def test_mistakes_are_named() -> None:
     model = nn.Sequential(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match='OPTIM.NAME is "lion"; set it to one of adam'):
-        build_optimizer(model, optim_cfg(NAME="lion"))
-    with pytest.raises(ValueError, match="choose among the model's children"):
-        build_optimizer(model, optim_cfg(STAGED_LR=True, NEW_LAYERS="head"))
-    with pytest.raises(TypeError, match="STAGED_LR needs a module"):
-        build_optimizer(model.parameters(), optim_cfg(STAGED_LR=True, NEW_LAYERS="0"))
-    wrong = [("MOMENTUM", -1, "sgd"), ("RMSPROP_ALPHA", -1, "rmsprop"), ("ADAM_BETA2", 1, "adam")]
-    for key, value, name in [*wrong, ("WEIGHT_DECAY", -1, "adamw"), ("LR", -1, "radam")]:
+    with pytest.raises(ValueError, match='OPTIM.NAME is "radam"; set it to one of adam, .*; the original'):
+        build_optimizer(model, optim_cfg(NAME="radam"))
+    wrong = [
+        ("MOMENTUM", -1, "sgd"),
+        ("ADAM_BETA2", 1, "adam"),
+        ("WEIGHT_DECAY", -1, "adamw"),
+        ("LR", -1, "sgd"),
+    ]
+    for key, value, name in wrong:
         with pytest.raises(ValueError, match=f"OPTIM.{key} is {value}.*; set it to 0 or more"):
             build_optimizer(model, optim_cfg(NAME=name, **{key: value}))
-    with pytest.raises(ValueError, match="OPTIM.SGD_NESTEROV is True; it needs a MOMENTUM above 0"):
-        build_optimizer(model, optim_cfg(NAME="sgd", SGD_NESTEROV=True, MOMENTUM=0))
     optim = build_optimizer(model, optim_cfg())
-    with pytest.raises(ValueError, match='LR_SCHEDULER is "linear"'):
-        build_lr_scheduler(optim, optim_cfg(LR_SCHEDULER="linear"))
+    with pytest.raises(ValueError, match='LR_SCHEDULER is "multi_step"; set it to one of .*; the original'):
+        build_lr_scheduler(optim, optim_cfg(LR_SCHEDULER="multi_step"))
     with pytest.raises(ValueError, match='WARMUP_TYPE is "cosine"'):
         build_lr_scheduler(optim, optim_cfg(WARMUP_TYPE="cosine"))
 
@@ -192,8 +173,7 @@ def test_the_fused_step_is_the_plain_one(name: str) -> None:
     torch.testing.assert_close(weight, copy)
 
 
-def test_an_optimiser_without_a_fused_kernel_takes_the_plain_step() -> None:
-    assert not build_optimizer(nn.Linear(1, 1), optim_cfg(NAME="rmsprop")).defaults.get("fused")
+def test_a_device_without_a_fused_kernel_takes_the_plain_step() -> None:
     meta = nn.Linear(1, 1, device="meta")
     assert not build_optimizer(meta, optim_cfg()).defaults["fused"]
 

@@ -30,7 +30,7 @@ def source(tmp_path: Path) -> list[Datum]:
 def epochs(source: list[Datum], workers: int, megabytes: float, remove: bool = False) -> list[torch.Tensor]:
     """Three epochs of augmented images; with ``remove`` the files are gone after the first two."""
     cfg = get_cfg_default()
-    cfg.INPUT.update(SIZE=(16, 16), TRANSFORMS=("random_resized_crop", "random_flip", "colorjitter"))
+    cfg.INPUT.update(SIZE=(16, 16), TRANSFORMS=("random_resized_crop", "random_flip"))
     cfg.DATALOADER.update(NUM_WORKERS=workers, CACHE_MB=megabytes)
     transform = build_transform(cfg, is_train=True)
     loader = build_data_loader(cfg, "SequentialSampler", source, 3, tfm=transform, is_train=True)

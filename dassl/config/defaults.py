@@ -4,7 +4,27 @@ MODEL.BACKBONE.PRETRAINED and MODEL.HEAD.NAME are read by nothing here: they are
 family's command line and YAML files set them.
 """
 
+from typing import Any
+
 from yacs.config import CfgNode
+
+# What messages say of a name that this reduced Dassl may lack.
+ORIGINAL = "the original Dassl (DASSL_PATH) has more"
+
+# Keys of Dassl that belong to what is not here (see ``check_fixed``): no method of the family sets them.
+FIXED: dict[str, Any] = {
+    **{"INPUT.NO_TRANSFORM": False, "INPUT.CROP_PADDING": 4, "INPUT.CUTOUT_N": 1, "INPUT.CUTOUT_LEN": 16},
+    **{"INPUT.GN_MEAN": 0.0, "INPUT.GN_STD": 0.15, "INPUT.RANDAUGMENT_N": 2, "INPUT.RANDAUGMENT_M": 10},
+    **{"INPUT.COLORJITTER_B": 0.4, "INPUT.COLORJITTER_C": 0.4, "INPUT.COLORJITTER_S": 0.4},
+    **{"INPUT.COLORJITTER_H": 0.1, "INPUT.RGS_P": 0.2, "INPUT.GB_P": 0.5, "INPUT.GB_K": 21},
+    **{"DATALOADER.K_TRANSFORMS": 1, "DATALOADER.RETURN_IMG0": False},
+    **{"DATALOADER.TRAIN_X.N_DOMAIN": 0, "DATALOADER.TRAIN_X.N_INS": 16},
+    **{"DATALOADER.TRAIN_U.SAME_AS_X": True, "DATALOADER.TRAIN_U.SAMPLER": "RandomSampler"},
+    **{"DATALOADER.TRAIN_U.BATCH_SIZE": 32, "DATALOADER.TRAIN_U.N_DOMAIN": 0, "DATALOADER.TRAIN_U.N_INS": 16},
+    **{"OPTIM.SGD_DAMPNING": 0, "OPTIM.SGD_NESTEROV": False, "OPTIM.RMSPROP_ALPHA": 0.99},
+    **{"OPTIM.STAGED_LR": False, "OPTIM.NEW_LAYERS": (), "OPTIM.BASE_LR_MULT": 0.1},
+    "OPTIM.WARMUP_RECOUNT": True,
+}
 
 
 def get_cfg_default() -> CfgNode:
@@ -45,7 +65,32 @@ def get_cfg_default() -> CfgNode:
 
     cfg.TRAINER = CfgNode()
     cfg.TRAINER.NAME = ""
+    for key, value in FIXED.items():
+        *nodes, name = key.split(".")
+        node = cfg
+        for part in nodes:
+            node = node.setdefault(part, CfgNode())
+        node[name] = value
     return cfg
+
+
+def check_fixed(cfg: CfgNode, within: str = "") -> None:
+    """Raises ValueError, with the key, if a key in ``FIXED`` has another value than its only one.
+
+    Args:
+        cfg: the whole configuration, or the node that ``within`` names.
+        within: ``OPTIM.``, for example.
+    """
+    for key, only in FIXED.items():
+        if key.startswith(within):
+            value: Any = cfg
+            for part in key.removeprefix(within).split("."):
+                value = value[part]
+            if value != only:
+                raise ValueError(
+                    f"{key} is {value}, but this reduced Dassl has {only} alone; set it to that, or use the "
+                    "original Dassl by DASSL_PATH"
+                )
 
 
 def _input() -> CfgNode:
@@ -53,24 +98,9 @@ def _input() -> CfgNode:
     node.SIZE = (224, 224)  # height, width
     node.INTERPOLATION = "bilinear"
     node.TRANSFORMS = ()
-    node.NO_TRANSFORM = False
     node.PIXEL_MEAN = [0.485, 0.456, 0.406]
     node.PIXEL_STD = [0.229, 0.224, 0.225]
-    node.CROP_PADDING = 4
     node.RRCROP_SCALE = (0.08, 1.0)
-    node.CUTOUT_N = 1
-    node.CUTOUT_LEN = 16
-    node.GN_MEAN = 0.0
-    node.GN_STD = 0.15
-    node.RANDAUGMENT_N = 2
-    node.RANDAUGMENT_M = 10
-    node.COLORJITTER_B = 0.4
-    node.COLORJITTER_C = 0.4
-    node.COLORJITTER_S = 0.4
-    node.COLORJITTER_H = 0.1
-    node.RGS_P = 0.2
-    node.GB_P = 0.5
-    node.GB_K = 21
     return node
 
 
@@ -87,16 +117,10 @@ def _dataset() -> CfgNode:
 def _dataloader() -> CfgNode:
     node = CfgNode()
     node.NUM_WORKERS = 4
-    node.K_TRANSFORMS = 1  # views of each training image
-    node.RETURN_IMG0 = False  # also return the image without augmentation
     node.CACHE_MB = 1000.0  # not in Dassl: memory for decoded training images; 0: decode in each epoch
-    for part in ("TRAIN_X", "TRAIN_U"):
-        node[part] = CfgNode()
-        node[part].SAMPLER = "RandomSampler"
-        node[part].BATCH_SIZE = 32
-        node[part].N_DOMAIN = 0  # RandomDomainSampler: domains a batch; 0: all
-        node[part].N_INS = 16  # RandomClassSampler: images a class in a batch
-    node.TRAIN_U.SAME_AS_X = True  # TRAIN_U takes TRAIN_X's settings
+    node.TRAIN_X = CfgNode()
+    node.TRAIN_X.SAMPLER = "RandomSampler"
+    node.TRAIN_X.BATCH_SIZE = 32
     node.TEST = CfgNode()
     node.TEST.SAMPLER = "SequentialSampler"
     node.TEST.BATCH_SIZE = 32
@@ -109,21 +133,14 @@ def _optim() -> CfgNode:
     node.LR = 0.0003
     node.WEIGHT_DECAY = 5e-4
     node.MOMENTUM = 0.9
-    node.SGD_DAMPNING = 0
-    node.SGD_NESTEROV = False
-    node.RMSPROP_ALPHA = 0.99
     node.ADAM_BETA1 = 0.9
     node.ADAM_BETA2 = 0.999
-    node.STAGED_LR = False  # LR for the children in NEW_LAYERS, LR * BASE_LR_MULT for the others
-    node.NEW_LAYERS = ()
-    node.BASE_LR_MULT = 0.1
     node.LR_SCHEDULER = "single_step"
-    node.STEPSIZE = (-1,)  # epochs; single_step reads the last, not positive: MAX_EPOCH
+    node.STEPSIZE = (-1,)  # epochs; the last counts, not positive: MAX_EPOCH
     node.GAMMA = 0.1
     node.MAX_EPOCH = 10
     node.WARMUP_EPOCH = -1  # not positive: no warm-up
     node.WARMUP_TYPE = "linear"  # or constant
     node.WARMUP_CONS_LR = 1e-5
     node.WARMUP_MIN_LR = 1e-5
-    node.WARMUP_RECOUNT = True  # the schedule proper starts from its first epoch after the warm-up
     return node

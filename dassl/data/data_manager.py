@@ -9,13 +9,13 @@ import torch
 from PIL.Image import Image
 from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms as T
 from yacs.config import CfgNode
 
+from dassl.config.defaults import check_fixed
 from dassl.data.datasets import Datum, build_dataset
 from dassl.data.image_cache import ImageCache, jobs_at_once
 from dassl.data.samplers import build_sampler
-from dassl.data.transforms import build_transform, interpolation_mode, normalize
+from dassl.data.transforms import build_transform
 from dassl.utils import isolated_rng, mix_seed, read_image
 from dassl.utils.stopping import heed_only_parent
 
@@ -47,6 +47,7 @@ class DataManager:
         custom_tfm_test: Transform | Sequence[Transform] | None = None,
         dataset_wrapper: type[Dataset] | None = None,
     ) -> None:
+        check_fixed(cfg)
         self.data_seed = cfg.SEED if cfg.SEED >= 0 else int(torch.randint(2**63 - 1, ()))
         self.dataset = dataset = self.read_dataset(cfg)
         if custom_tfm_train is None:
@@ -60,44 +61,26 @@ class DataManager:
             logger.info("* Using custom transform for testing")
             tfm_test = custom_tfm_test
 
-        def train_loader(data_source: list[Datum], name: str) -> DataLoader:
-            node = cfg.DATALOADER[name]
+        def loader(part: str, data_source: list[Datum], tfm: Any) -> DataLoader:
+            node = cfg.DATALOADER[part]
             return build_data_loader(
                 cfg,
                 sampler_type=node.SAMPLER,
                 data_source=data_source,
                 batch_size=node.BATCH_SIZE,
-                n_domain=node.N_DOMAIN,
-                n_ins=node.N_INS,
-                tfm=tfm_train,
-                is_train=True,
+                tfm=tfm,
+                is_train=part == "TRAIN_X",
                 dataset_wrapper=dataset_wrapper,
                 generator=torch.Generator(),
-                key=f"DATALOADER.{name}",
+                key=f"DATALOADER.{part}",
             )
 
-        def test_loader(data_source: list[Datum]) -> DataLoader:
-            return build_data_loader(
-                cfg,
-                sampler_type=cfg.DATALOADER.TEST.SAMPLER,
-                data_source=data_source,
-                batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
-                tfm=tfm_test,
-                is_train=False,
-                dataset_wrapper=dataset_wrapper,
-                generator=torch.Generator(),
-                key="DATALOADER.TEST",
-            )
-
-        self.train_loader_x = train_loader(dataset.train_x, "TRAIN_X")
-        self.train_loader_u = None
-        if dataset.train_u:
-            same = cfg.DATALOADER.TRAIN_U.SAME_AS_X
-            self.train_loader_u = train_loader(dataset.train_u, "TRAIN_X" if same else "TRAIN_U")
-        self.val_loader = test_loader(dataset.val) if dataset.val else None
+        self.train_loader_x = loader("TRAIN_X", dataset.train_x, tfm_train)
+        self.train_loader_u = None  # Dassl's loader of unlabelled images, which no method of the family has
+        self.val_loader = loader("TEST", dataset.val, tfm_test) if dataset.val else None
         if not dataset.test:
             raise ValueError(f"data set {cfg.DATASET.NAME} has no test images; look at its folder and split")
-        self.test_loader = test_loader(dataset.test)
+        self.test_loader = loader("TEST", dataset.test, tfm_test)
 
         self.set_epoch(0)
         if cfg.VERBOSE:
@@ -112,11 +95,11 @@ class DataManager:
 
     def set_epoch(self, epoch: int) -> None:
         """Makes order and augmentation of the training images those of ``epoch``, counted from 0."""
-        for loader in filter(None, (self.train_loader_x, self.train_loader_u)):
-            loader.generator.manual_seed(mix_seed(self.data_seed, epoch))
-            for part in (loader.sampler, loader.dataset):
-                if hasattr(part, "set_epoch"):
-                    part.set_epoch(epoch, self.data_seed)
+        loader = self.train_loader_x
+        loader.generator.manual_seed(mix_seed(self.data_seed, epoch))
+        for part in (loader.sampler, loader.dataset):
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(epoch, self.data_seed)
 
     def check_classes(self) -> None:
         """Whether every class that is evaluated can be trained.
@@ -166,7 +149,7 @@ class DataManager:
         if cfg.DATASET.TARGET_DOMAINS:
             rows.append(["Target", cfg.DATASET.TARGET_DOMAINS])
         rows.append(["# classes", f"{dataset.num_classes:,}"])
-        for name in ("train_x", "train_u", "val", "test"):
+        for name in ("train_x", "val", "test"):
             if getattr(dataset, name):
                 rows.append([f"# {name}", f"{len(getattr(dataset, name)):,}"])
         logger.info(tabulate(rows))
@@ -177,8 +160,6 @@ def build_data_loader(
     sampler_type: str = "SequentialSampler",
     data_source: Sequence[Datum] = (),
     batch_size: int = 64,
-    n_domain: int = 0,
-    n_ins: int = 2,
     tfm: Transform | Sequence[Transform] | None = None,
     is_train: bool = True,
     dataset_wrapper: type[Dataset] | None = None,
@@ -190,18 +171,10 @@ def build_data_loader(
     Without ``generator`` each pass over the loader draws a number from torch's global generator. ``key`` is
     where the configuration has what is given here, for messages.
     """
-    sampler = build_sampler(
-        sampler_type,
-        cfg,
-        data_source=data_source,
-        batch_size=batch_size,
-        n_domain=n_domain,
-        n_ins=n_ins,
-        key=key,
-    )
+    sampler = build_sampler(sampler_type, data_source, key)
     dataset = (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train)
     workers = min(cfg.DATALOADER.NUM_WORKERS, max(_num_cpus() // jobs_at_once(), 1))  # with more, torch warns
-    loader = DataLoader(
+    return DataLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
@@ -213,12 +186,6 @@ def build_data_loader(
         generator=generator,
         worker_init_fn=heed_only_parent,
     )
-    if len(loader) == 0:
-        raise ValueError(
-            f"{key}.BATCH_SIZE is {batch_size}, but no batch can be made of {len(data_source)} images with "
-            f"{sampler_type}; lower it"
-        )
-    return loader
 
 
 def _num_cpus() -> int:
@@ -232,8 +199,7 @@ class DatasetWrapper(Dataset):
     """Reads and transforms the images of a list.
 
     An item is a dictionary of ``label``, ``domain``, ``impath``, ``index`` and ``img``: the PIL image without
-    a transform; ``img``, ``img2`` and so on with a list of transforms; a list of views in training with
-    ``K_TRANSFORMS`` above 1. With ``RETURN_IMG0``, ``img0`` is the image without augmentation.
+    a transform; ``img``, ``img2`` and so on with a list of transforms.
 
     Once ``set_epoch`` was called, random transforms draw from generators seeded by seed, epoch, index, view:
     an item is the same in whatever process it is made. Before, they draw from the process's own generators.
@@ -257,20 +223,11 @@ class DatasetWrapper(Dataset):
         self.data_source = data_source
         self.transform = transform
         self.is_train = is_train
-        self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
-        self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         self.upright = cfg.INPUT.get("EXIF_TRANSPOSE", False)  # not in Dassl
-        if self.k_tfm > 1 and transform is None:
-            raise ValueError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, but there is no transform to repeat")
         # epoch (-1: not told) and seed, in shared memory: worker processes that live on see the next epoch
         self._epoch = torch.tensor([-1, 0]).share_memory_()
         room = cfg.DATALOADER.get("CACHE_MB", 0) if is_train else 0  # not in Dassl
         self._cache = ImageCache(len(data_source), room, cfg.DATALOADER.NUM_WORKERS > 0) if room > 0 else None
-
-        to_tensor = [T.Resize(cfg.INPUT.SIZE, interpolation=interpolation_mode(cfg)), T.ToTensor()]
-        if "normalize" in cfg.INPUT.TRANSFORMS:
-            to_tensor.append(normalize(cfg.INPUT))
-        self.to_tensor = T.Compose(to_tensor)
 
     def set_epoch(self, epoch: int, seed: int) -> None:
         """Sets what the random transforms depend on, besides the item."""
@@ -289,10 +246,7 @@ class DatasetWrapper(Dataset):
         else:
             tfms = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
             for i, tfm in enumerate(tfms):
-                views = [self._view(tfm, img0, idx, i * self.k_tfm + k) for k in range(self.k_tfm)]
-                output["img" if i == 0 else f"img{i + 1}"] = views if self.k_tfm > 1 else views[0]
-        if self.return_img0:
-            output["img0"] = self.to_tensor(img0)
+                output["img" if i == 0 else f"img{i + 1}"] = self._view(tfm, img0, idx, i)
         return output
 
     def _read(self, idx: int) -> Image:

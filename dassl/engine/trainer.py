@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from dassl.config.defaults import check_fixed
 from dassl.data import DataManager
 from dassl.engine import metrics
 from dassl.engine.base import TrainerBase
@@ -154,16 +155,12 @@ class SimpleTrainer(TrainerBase):
 
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Images and labels of a batch, on the device."""
-        return self._to_device(batch["img"]), self._to_device(batch["label"])
-
-    def _to_device(self, tensor: Any) -> Any:
-        if isinstance(tensor, (list, tuple)):  # views of DATALOADER.K_TRANSFORMS
-            return [self._to_device(part) for part in tensor]
-        return tensor.to(self.device, non_blocking=True)
+        return tuple(batch[key].to(self.device, non_blocking=True) for key in ("img", "label"))
 
 
 def _check_settings(cfg: CfgNode) -> None:
     """Refuses values that no run can have, before anything is built."""
+    check_fixed(cfg)
     for key, least in LEAST.items():
         if (value := _setting(cfg, key)) < least:
             raise ValueError(f"{key} is {value}; set it to {least} or more")
@@ -245,4 +242,4 @@ class TrainerX(SimpleTrainer):
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """Images, labels and domains of a batch, on the device."""
-        return tuple(self._to_device(batch[key]) for key in ("img", "label", "domain"))
+        return tuple(batch[key].to(self.device, non_blocking=True) for key in ("img", "label", "domain"))

@@ -50,20 +50,9 @@ class Classification(EvaluatorBase):
 
     def reset(self) -> None:
         self._batches: list[tuple[Tensor, Tensor, Tensor]] = []  # predictions, labels, all scores finite
-        self._correct = 0
-        self._total = 0
-        self._y_true: list[int] = []
-        self._y_pred: list[int] = []
+        self.correct = self.total = 0
         self.per_class: dict[int, tuple[int, int]] = {}
         self.results: OrderedDict[str, float] = OrderedDict()
-
-    @property
-    def total(self) -> int:
-        return self._total
-
-    @property
-    def correct(self) -> int:
-        return self._correct
 
     def process(self, mo: Tensor, gt: Tensor) -> None:
         """Keeps a batch's predictions where they are; nothing waits for the device.
@@ -92,8 +81,7 @@ class Classification(EvaluatorBase):
             )
         pred = torch.cat([batch[0] for batch in self._batches]).cpu()
         true = torch.cat([batch[1] for batch in self._batches]).cpu()
-        self._y_pred, self._y_true = pred.tolist(), true.tolist()
-        self._total, self._correct = len(true), int((pred == true).sum())
+        self.total, self.correct = len(true), int((pred == true).sum())
 
         size = int(torch.cat([pred, true]).max()) + 1
         n_true, n_pred = true.bincount(minlength=size), pred.bincount(minlength=size)
@@ -103,14 +91,14 @@ class Classification(EvaluatorBase):
         # F1 = 2 TP / (2 TP + FP + FN), and TP + FP are the predictions, TP + FN the images of a label
         f1 = 2 * n_correct.double() / (n_true + n_pred)
 
-        accuracy = 100.0 * self._correct / self._total
+        accuracy = 100.0 * self.correct / self.total
         self.results = OrderedDict(
             accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=100.0 * float(f1[present].mean())
         )
         logger.info(
             "=> result\n* total: %s\n* correct: %s\n* accuracy: %.2f%%\n* error: %.2f%%\n* macro_f1: %.2f%%",
-            f"{self._total:,}",
-            f"{self._correct:,}",
+            f"{self.total:,}",
+            f"{self.correct:,}",
             *self.results.values(),
         )
         if self.cfg.TEST.PER_CLASS_RESULT:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from dassl.config.defaults import ORIGINAL, check_fixed
 from dassl.utils import check_availability
 
-AVAI_OPTIMS = ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")
+AVAI_OPTIMS = ("adam", "sgd", "adamw")
 
 
 def build_optimizer(
@@ -22,58 +23,34 @@ def build_optimizer(
         optim_cfg: the node ``OPTIM``.
         param_groups: if given, they are optimised instead of the model's parameters.
     """
-    check_availability(optim_cfg.NAME, AVAI_OPTIMS, "OPTIM.NAME")
+    check_availability(optim_cfg.NAME, AVAI_OPTIMS, "OPTIM.NAME", ORIGINAL)
+    check_fixed(optim_cfg, "OPTIM.")
     _check_numbers(optim_cfg)
     if param_groups is None:
-        if optim_cfg.STAGED_LR:
-            param_groups = _staged_groups(model, optim_cfg)
-        else:
-            param_groups = model.parameters() if isinstance(model, nn.Module) else model
+        param_groups = model.parameters() if isinstance(model, nn.Module) else model
     param_groups = [_listed(group) for group in param_groups]
 
     common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
-    if optim_cfg.NAME in ("sgd", "adam", "amsgrad", "adamw") and _can_be_fused(param_groups):
+    if _can_be_fused(param_groups):
         common["fused"] = True
-    betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
     if optim_cfg.NAME == "sgd":
-        if optim_cfg.SGD_DAMPNING:  # does not act on a first step, which a momentum of zero is not
-            common.pop("fused", None)
-        optimizer = torch.optim.SGD(
-            param_groups,
-            momentum=optim_cfg.MOMENTUM,
-            dampening=optim_cfg.SGD_DAMPNING,
-            nesterov=optim_cfg.SGD_NESTEROV,
-            **common,
-        )
+        optimizer = torch.optim.SGD(param_groups, momentum=optim_cfg.MOMENTUM, **common)
         if common.get("fused"):
             optimizer.register_step_pre_hook(_start_momentum)
         return optimizer
-    if optim_cfg.NAME == "rmsprop":
-        return torch.optim.RMSprop(
-            param_groups, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common
-        )
-    if optim_cfg.NAME == "amsgrad":
-        return torch.optim.Adam(param_groups, betas=betas, amsgrad=True, **common)
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "radam": torch.optim.RAdam}
-    return kinds[optim_cfg.NAME](param_groups, betas=betas, **common)
+    kind = torch.optim.Adam if optim_cfg.NAME == "adam" else torch.optim.AdamW
+    return kind(param_groups, betas=(optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2), **common)
 
 
 def _check_numbers(optim_cfg: CfgNode) -> None:
     """Raises ValueError, with the key, for numbers that torch's optimisers refuse without it."""
-    name = optim_cfg.NAME
-    least = ["LR", "WEIGHT_DECAY", *["MOMENTUM"] * (name in ("sgd", "rmsprop"))]
-    least += ["RMSPROP_ALPHA"] * (name == "rmsprop")
-    for key in least:
+    is_sgd = optim_cfg.NAME == "sgd"
+    for key in ("LR", "WEIGHT_DECAY", *["MOMENTUM"] * is_sgd):
         if optim_cfg[key] < 0:
             raise ValueError(f"OPTIM.{key} is {optim_cfg[key]}; set it to 0 or more")
-    for key in ("ADAM_BETA1", "ADAM_BETA2") if name in ("adam", "amsgrad", "adamw", "radam") else ():
+    for key in () if is_sgd else ("ADAM_BETA1", "ADAM_BETA2"):
         if not 0 <= optim_cfg[key] < 1:
             raise ValueError(f"OPTIM.{key} is {optim_cfg[key]}; set it to 0 or more, below 1")
-    if name == "sgd" and optim_cfg.SGD_NESTEROV and (not optim_cfg.MOMENTUM or optim_cfg.SGD_DAMPNING):
-        raise ValueError(
-            f"OPTIM.SGD_NESTEROV is True; it needs a MOMENTUM above 0, which is {optim_cfg.MOMENTUM}, and no "
-            f"SGD_DAMPNING, which is {optim_cfg.SGD_DAMPNING}"
-        )
 
 
 def _start_momentum(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -103,17 +80,3 @@ def _can_be_fused(groups: list[Any]) -> bool:
     return all(
         isinstance(w, Tensor) and w.is_floating_point() and w.device.type in ("cpu", "cuda") for w in weights
     )
-
-
-def _staged_groups(model: nn.Module, optim_cfg: CfgNode) -> list[dict[str, Any]]:
-    """New layers learn at LR, the others at LR times BASE_LR_MULT; layers are the model's direct children."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"OPTIM.STAGED_LR needs a module, but got {type(model).__name__}")
-    new = [optim_cfg.NEW_LAYERS] if isinstance(optim_cfg.NEW_LAYERS, str) else list(optim_cfg.NEW_LAYERS)
-    children = dict(model.named_children())
-    unknown = [name for name in new if name not in children]
-    if unknown or not new:
-        raise ValueError(f"OPTIM.NEW_LAYERS is {new}; choose among the model's children {list(children)}")
-    base_params = [p for name, child in children.items() if name not in new for p in child.parameters()]
-    new_params = [p for name in new for p in children[name].parameters()]
-    return [{"params": base_params, "lr": optim_cfg.LR * optim_cfg.BASE_LR_MULT}, {"params": new_params}]

@@ -15,7 +15,6 @@ from dassl.utils.rng import get_rng_state, isolated_rng, mix_seed, set_random_se
 from dassl.utils.tools import (
     check_isfile,
     collect_env_info,
-    count_num_param,
     listdir_nohidden,
     mkdir_if_missing,
     read_image,
@@ -31,7 +30,6 @@ __all__ = [
     "check_availability",
     "check_isfile",
     "collect_env_info",
-    "count_num_param",
     "get_rng_state",
     "isolated_rng",
     "listdir_nohidden",

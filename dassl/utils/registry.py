@@ -58,16 +58,20 @@ class Registry:
         return list(self._obj_map)
 
 
-def check_availability(requested: str, available: Iterable[str], key: str = "the name") -> None:
+def check_availability(
+    requested: str, available: Iterable[str], key: str = "the name", hint: str = ""
+) -> None:
     """Raises a ValueError if ``requested`` is not among ``available``; says what is, and the nearest.
 
     Args:
         requested: a name.
         available: the names that there are.
         key: where the name comes from, for the message.
+        hint: what else the reader can do, for the message.
     """
     available = list(available)
     if requested not in available:
         nearest = difflib.get_close_matches(requested, available, n=1)
         meant = f" (did you mean {nearest[0]}?)" if nearest else ""
-        raise ValueError(f'{key} is "{requested}"; set it to one of {", ".join(available)}{meant}')
+        hint = f"; {hint}" if hint else ""
+        raise ValueError(f'{key} is "{requested}"; set it to one of {", ".join(available)}{meant}{hint}')

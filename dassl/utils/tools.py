@@ -8,7 +8,6 @@ from typing import Any
 
 import PIL
 from PIL import Image, ImageOps
-from torch import nn
 
 from fileio.pictures import depth_fault
 
@@ -68,10 +67,6 @@ def read_image(path: str, *, upright: bool = False) -> Image.Image:
 
 def tolist_if_not(x: Any) -> list:
     return x if isinstance(x, list) else [x]
-
-
-def count_num_param(model: nn.Module) -> int:
-    return sum(param.numel() for param in model.parameters())
 
 
 @functools.cache  # torch calls pip and others for it: a second, which a process's later runs need not spend

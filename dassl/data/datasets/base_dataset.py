@@ -4,6 +4,7 @@ import logging
 import operator
 import random
 from collections.abc import Sequence
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class DatasetBase:
 
     Args:
         train_x: labelled training images.
-        train_u: unlabelled training images.
+        train_u: unlabelled training images; not supported.
         val: validation images.
         test: test images.
     """
@@ -75,8 +76,12 @@ class DatasetBase:
                 f"{type(self).__name__} has no training images, so its classes are not known; "
                 f'look at its folder "{self.dataset_dir}" and its split file'
             )
+        if train_u:
+            raise ValueError(
+                f"{type(self).__name__} has unlabelled training images (train_u), which this reduced Dassl "
+                "cannot train on; leave them out, or use the original Dassl by DASSL_PATH"
+            )
         self._train_x = train_x
-        self._train_u = train_u
         self._val = val
         self._test = test
         self._num_classes = self.get_num_classes(train_x)
@@ -87,8 +92,8 @@ class DatasetBase:
         return self._train_x
 
     @property
-    def train_u(self) -> list[Datum] | None:
-        return self._train_u
+    def train_u(self) -> None:
+        return None
 
     @property
     def val(self) -> list[Datum] | None:
@@ -156,15 +161,14 @@ class DatasetBase:
 
     def split_dataset_by_label(self, data_source: list[Datum]) -> dict[int, list[Datum]]:
         """The images of each label; labels in the order in which they first appear."""
-        return _group(data_source, "label")
+        groups: dict[int, list[Datum]] = {}
+        for item in data_source:
+            groups.setdefault(item.label, []).append(item)
+        return groups
 
-    def split_dataset_by_domain(self, data_source: list[Datum]) -> dict[int, list[Datum]]:
-        """The images of each domain; domains in the order in which they first appear."""
-        return _group(data_source, "domain")
-
-
-def _group(data_source: list[Datum], attribute: str) -> dict[int, list[Datum]]:
-    groups: dict[int, list[Datum]] = {}
-    for item in data_source:
-        groups.setdefault(getattr(item, attribute), []).append(item)
-    return groups
+    def __getattr__(self, name: str) -> Any:
+        """Names a missing attribute: ``check_input_domains`` or ``download_data``, for example."""
+        raise AttributeError(
+            f"{type(self).__name__} has no {name}, nor has this reduced Dassl's DatasetBase; define it, "
+            "or use the original Dassl by DASSL_PATH"
+        )

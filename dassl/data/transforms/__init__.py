@@ -1,10 +1,5 @@
 """Image transforms by name."""
 
-from dassl.data.transforms.transforms import (
-    INTERPOLATION_MODES,
-    build_transform,
-    interpolation_mode,
-    normalize,
-)
+from dassl.data.transforms.transforms import INTERPOLATION_MODES, build_transform
 
-__all__ = ["INTERPOLATION_MODES", "build_transform", "interpolation_mode", "normalize"]
+__all__ = ["INTERPOLATION_MODES", "build_transform"]

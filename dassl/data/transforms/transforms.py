@@ -6,13 +6,12 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from PIL.Image import Image
-from torch import Tensor
 from torchvision import transforms as T
 from torchvision.transforms.functional import InterpolationMode
 from yacs.config import CfgNode
 
+from dassl.config.defaults import ORIGINAL, check_fixed
 from dassl.utils import check_availability
 
 logger = logging.getLogger(__name__)
@@ -20,22 +19,10 @@ logger = logging.getLogger(__name__)
 AVAI_CHOICES = (
     "random_flip",
     "random_resized_crop",
-    "normalize",
-    "instance_norm",
-    "random_crop",
     "random_translation",
+    "normalize",
     "center_crop",  # accepted and without effect, as in Dassl: the test transform always crops
-    "cutout",
-    "imagenet_policy",
-    "cifar10_policy",
-    "svhn_policy",
-    "randaugment",
-    "gaussian_noise",
-    "colorjitter",
-    "randomgrayscale",
-    "gaussian_blur",
 )
-UNSUPPORTED = ("randaugment_fixmatch", "randaugment2")
 
 INTERPOLATION_MODES = {
     "bilinear": InterpolationMode.BILINEAR,
@@ -68,48 +55,6 @@ class Random2DTranslation:
         return self.shift(img) if random.random() < self.p else self.resize(img)
 
 
-class Cutout:
-    """Zeroes ``n_holes`` squares of side ``length`` at random places of an image tensor (C, H, W)."""
-
-    def __init__(self, n_holes: int = 1, length: int = 16) -> None:
-        self.n_holes = n_holes
-        self.length = length
-
-    def __call__(self, img: Tensor) -> Tensor:
-        img = img.clone()
-        height, width = img.shape[1:]
-        for _ in range(self.n_holes):
-            top = int(torch.randint(height, ())) - self.length // 2
-            left = int(torch.randint(width, ())) - self.length // 2
-            img[:, max(top, 0) : max(top + self.length, 0), max(left, 0) : max(left + self.length, 0)] = 0
-        return img
-
-
-class GaussianNoise:
-    """With probability ``p`` adds noise of the given mean and standard deviation to an image tensor."""
-
-    def __init__(self, mean: float = 0.0, std: float = 0.15, p: float = 0.5) -> None:
-        self.mean = mean
-        self.std = std
-        self.p = p
-
-    def __call__(self, img: Tensor) -> Tensor:
-        if random.random() >= self.p:
-            return img
-        return img + torch.randn_like(img) * self.std + self.mean
-
-
-class InstanceNormalization:
-    """Brings each channel of an image tensor (C, H, W) to mean 0 and standard deviation 1."""
-
-    def __init__(self, eps: float = 1e-8) -> None:
-        self.eps = eps
-
-    def __call__(self, img: Tensor) -> Tensor:
-        mean = img.mean(dim=(1, 2), keepdim=True)
-        return (img - mean) / (img.std(dim=(1, 2), keepdim=True) + self.eps)
-
-
 def interpolation_mode(cfg: CfgNode) -> InterpolationMode:
     """What ``INPUT.INTERPOLATION`` names."""
     name = cfg.INPUT.INTERPOLATION
@@ -119,27 +64,18 @@ def interpolation_mode(cfg: CfgNode) -> InterpolationMode:
 
 def build_transform(
     cfg: CfgNode, is_train: bool = True, choices: Sequence[str] | None = None
-) -> Callable[[Image], Any] | None:
-    """The transform of training or test images; None if ``INPUT.NO_TRANSFORM``.
+) -> Callable[[Image], Any]:
+    """The transform of training or test images.
 
     Args:
         cfg: reads the node ``INPUT``.
         is_train: whether the transform is for training.
         choices: names of transforms; default ``INPUT.TRANSFORMS``.
     """
-    if cfg.INPUT.NO_TRANSFORM:
-        logger.info("Note: no transform is applied!")
-        return None
+    check_fixed(cfg.INPUT, "INPUT.")
     choices = cfg.INPUT.TRANSFORMS if choices is None else choices
     for choice in choices:
-        if choice in UNSUPPORTED:
-            raise ValueError(
-                f'transform "{choice}" of INPUT.TRANSFORMS is not supported here; use "randaugment"'
-            )
-        if choice not in AVAI_CHOICES:
-            raise ValueError(
-                f'INPUT.TRANSFORMS: "{choice}" is unknown; choose among {", ".join(AVAI_CHOICES)}'
-            )
+        check_availability(choice, AVAI_CHOICES, "a name in INPUT.TRANSFORMS", ORIGINAL)
     build = _build_transform_train if is_train else _build_transform_test
     return build(cfg.INPUT, set(choices), interpolation_mode(cfg))
 
@@ -153,50 +89,19 @@ def _build_transform_train(inp: CfgNode, choices: set[str], interp: Interpolatio
         logger.info("+ %s", text)
         tfms.append(tfm)
 
-    if not choices & {"random_crop", "random_resized_crop"}:
+    if "random_resized_crop" not in choices:
         add(f"resize to {size[0]}x{size[1]}", T.Resize(size, interpolation=interp))
     if "random_translation" in choices:
         add("random translation", Random2DTranslation(size, interpolation=interp))
-    if "random_crop" in choices:
-        add(f"random crop (padding = {inp.CROP_PADDING})", T.RandomCrop(size, padding=inp.CROP_PADDING))
     if "random_resized_crop" in choices:
         scale = tuple(inp.RRCROP_SCALE)
         tfm = T.RandomResizedCrop(size, scale=scale, interpolation=interp)
         add(f"random resized crop (size={size}, scale={scale})", tfm)
     if "random_flip" in choices:
         add("random flip", T.RandomHorizontalFlip())
-    for name in ("imagenet", "cifar10", "svhn"):
-        if f"{name}_policy" in choices:
-            add(f"{name} policy", T.AutoAugment(T.AutoAugmentPolicy(name)))
-    if "randaugment" in choices:
-        n, m = inp.RANDAUGMENT_N, inp.RANDAUGMENT_M
-        add(f"randaugment (n={n}, m={m})", T.RandAugment(num_ops=n, magnitude=m))
-    if "colorjitter" in choices:
-        strengths = (inp.COLORJITTER_B, inp.COLORJITTER_C, inp.COLORJITTER_S, inp.COLORJITTER_H)
-        if min(strengths) < 0 or inp.COLORJITTER_H > 0.5:
-            raise ValueError(
-                f"INPUT.COLORJITTER_B, INPUT.COLORJITTER_C, INPUT.COLORJITTER_S and INPUT.COLORJITTER_H are "
-                f"{strengths}; set them to 0 or more, the last to 0.5 or less"
-            )
-        add(
-            "color jitter (brightness={}, contrast={}, saturation={}, hue={})".format(*strengths),
-            T.ColorJitter(*strengths),
-        )
-    if "randomgrayscale" in choices:
-        add("random gray scale", T.RandomGrayscale(p=inp.RGS_P))
-    if "gaussian_blur" in choices:
-        if inp.GB_K < 1 or inp.GB_K % 2 == 0:
-            raise ValueError(f"INPUT.GB_K is {inp.GB_K}; set it to an odd number, 1 or more")
-        add(f"gaussian blur (kernel={inp.GB_K})", T.RandomApply([T.GaussianBlur(inp.GB_K)], p=inp.GB_P))
     add("to torch tensor of range [0, 1]", T.ToTensor())
-    if "cutout" in choices:
-        add(f"cutout (n_holes={inp.CUTOUT_N}, length={inp.CUTOUT_LEN})", Cutout(inp.CUTOUT_N, inp.CUTOUT_LEN))
     if "normalize" in choices:
         add(_normalization(inp), normalize(inp))
-    if "gaussian_noise" in choices:
-        add(f"gaussian noise (mean={inp.GN_MEAN}, std={inp.GN_STD})", GaussianNoise(inp.GN_MEAN, inp.GN_STD))
-    if "instance_norm" in choices:
-        add("instance normalization", InstanceNormalization())
     return T.Compose(tfms)
 
 
@@ -210,9 +115,6 @@ def _build_transform_test(inp: CfgNode, choices: set[str], interp: Interpolation
     if "normalize" in choices:
         logger.info("+ %s", _normalization(inp))
         tfms.append(normalize(inp))
-    if "instance_norm" in choices:
-        logger.info("+ instance normalization")
-        tfms.append(InstanceNormalization())
     return T.Compose(tfms)
 
 

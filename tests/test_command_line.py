@@ -252,7 +252,7 @@ def test_without_a_second_signal_of_the_platform_and_outside_the_main_thread_not
 def test_files_nested_too_deep_are_named(tmp_path: Path) -> None:
     """By each reader of a JSON file that a user may have written."""
     from clip.weights import _quick_gelu_in_metadata
-    from datasets import image_folder, storage
+    from datasets import image_folder
     from datasets.base import read_split
     from datasets.preparation import check
     from runner.record import read_record
@@ -264,7 +264,6 @@ def test_files_nested_too_deep_are_named(tmp_path: Path) -> None:
     for read, name in (
         (lambda: read_record(str(tmp_path)), "results.json"),
         (lambda: image_folder.read_names(tmp_path, {"a"}), "classnames.json"),
-        (lambda: storage.load(tmp_path / "split.json"), "split.json"),
         (lambda: read_split(tmp_path / "split.json", tmp_path), "split.json"),
         (lambda: check.read_split(tmp_path / "split.json"), "split.json"),
         (lambda: _quick_gelu_in_metadata({"quick_gelu": deep}, tmp_path / "clip.pt"), "clip.pt"),

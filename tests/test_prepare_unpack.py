@@ -234,7 +234,7 @@ def test_a_python_whose_tarfile_has_no_filter_is_named(
     (tmp_path / "archive.tar").write_bytes(tar({"a": b"x"}))
     (tmp_path / "archive.zip").write_bytes(zipped({"a": b"x"}))
     monkeypatch.delattr(tarfile, "data_filter")
-    with pytest.raises(OSError, match="has no tarfile.data_filter .*: use 3.10.12") as caught:
+    with pytest.raises(OSError, match="has no tarfile.data_filter .* use a later") as caught:
         unpack(tmp_path / "archive.tar", tmp_path / "out")
     assert not isinstance(caught.value, Damaged)
     unpack(tmp_path / "archive.zip", tmp_path / "out")

@@ -1,7 +1,6 @@
 """Unpacking zip and tar archives of other people: nothing lands outside the target or fills the disk."""
 
 import errno
-import logging
 import lzma
 import shutil
 import stat
@@ -18,19 +17,15 @@ from typing import IO
 from fileio.errors import Damaged, NoRoom, is_full, one_line
 from fileio.progress import Progress, size
 
-logger = logging.getLogger(__name__)
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MAX_RATIO = 20  # photographs hardly shrink: an archive that grows more than this is a bomb …
 SMALL = 1 << 30  # … unless what it grows to is small
 MAX_MEMBERS = 3_000_000  # files and folders
 MAX_HEADER = 1 << 20  # bytes of a long name or of PAX records, which are read into memory
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # Python unpacks the others without a bound
-EXTENDED = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
+BROKEN = (  # what the libraries raise on damaged archives, besides OSError
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, NotImplementedError, RuntimeError, ValueError),
 )
 BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
@@ -86,8 +81,8 @@ def check_python() -> None:
     if not hasattr(tarfile, "data_filter"):
         version = ".".join(map(str, sys.version_info[:3]))
         raise OSError(
-            f"Python {version} has no tarfile.data_filter and cannot unpack tar archives safely: use 3.10.12 or "
-            "a later 3.10, 3.11.4 or a later version"
+            f"Python {version} has no tarfile.data_filter and cannot unpack tar archives safely: use a later "
+            "one (3.10.12, 3.11.4 and 3.12 have it)"
         )
 
 
@@ -98,17 +93,7 @@ def complaints(name: str, folder: Path) -> Iterator[None]:
         yield
     except Damaged as error:
         raise Damaged(f"{name} is refused: {error}") from error
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        struct.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-    ) as error:
+    except BROKEN as error:
         raise Damaged(f"{name} is cut or no zip or tar archive: {one_line(error)}") from error
     except MemoryError as error:
         raise Damaged(f"{name} is refused: unpacking it needs too much memory") from error
@@ -163,7 +148,7 @@ class Member(tarfile.TarInfo):
             RuntimeError: it announces an extended header that is too large; tarfile would hide a Damaged.
         """
         member = super().frombuf(buf, encoding, errors)
-        if member.type in EXTENDED and member.size > MAX_HEADER:
+        if not member.isreg() and member.size > MAX_HEADER:
             raise RuntimeError(f"a header of {size(member.size)}")
         return member
 

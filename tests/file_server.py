@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
 CUT = 3000  # bytes
+DATE = "Fri, 02 Jan 2026 00:00:00 GMT"
+ONCE = ("untagged", "weak", "dated", "whole_cut")  # they cut their first answer
 
 # What the first folder of an address says of the answer; any other name: 404.
 BEHAVIOURS = {
@@ -17,6 +19,8 @@ BEHAVIOURS = {
     "cut": "the same, at most 3,000 bytes a connection",
     "empty": "announced, but nothing comes",
     "untagged": "with ranges, without an ETag, the first answer of 3,000 bytes alone",
+    "weak": "the same with an ETag of equivalent versions",
+    "dated": "the same with a date",
     "whole": "without ranges",
     "whole_cut": "without ranges, the first answer of 3,000 bytes alone",
     "shifted": "another range than the one asked for",
@@ -62,7 +66,10 @@ class Handler(BaseHTTPRequestHandler):
         tag = f'"{hashlib.sha256(content).hexdigest()}"'
         if behaviour == "wrong":
             content = bytes(255 - byte for byte in content)
-        ranges = not behaviour.startswith("whole") and self.headers.get("If-Range", tag) == tag
+        if behaviour in ("weak", "dated"):
+            tag = f"W/{tag}"
+        version = DATE if behaviour == "dated" else tag
+        ranges = not behaviour.startswith("whole") and self.headers.get("If-Range", version) == version
         first = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and ranges else 0
         if first and first >= len(content):
             self.send_error(416)
@@ -76,6 +83,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         if behaviour != "untagged":
             self.send_header("ETag", tag)
+        if behaviour == "dated":
+            self.send_header("Last-Modified", DATE)
         if behaviour == "hub":
             self.send_header("X-Repo-Commit", "c" * 40)
         self.end_headers()
@@ -83,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(0.3)
         if behaviour == "empty":
             body = b""
-        if behaviour == "cut" or (behaviour in ("untagged", "whole_cut") and len(self.server.log) == 1):
+        if behaviour == "cut" or (behaviour in ONCE and len(self.server.log) == 1):
             body = body[:CUT]
         if self.command == "GET":
             self.wfile.write(body)

@@ -130,3 +130,15 @@ def test_unusable_folders_and_addresses_are_errors_that_say_what_to_do(server: S
         clip._download(url(server, "good"), tmp_path)
     with pytest.raises(ValueError, match="SHA-256"):
         clip._download(url(server, "good", sha256="latest"), tmp_path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_said_and_no_other_host_is_asked(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "tiny.pt.part").symlink_to("/dev/full")
+    prefix = url(server, "good").split(SHA256)[0]
+    monkeypatch.setitem(download.MIRRORS, prefix, (prefix,))
+    with pytest.raises(OSError, match="^no room left for .*tiny.pt.part.* make room"):
+        clip._download(url(server, "good"), tmp_path)
+    assert len(server.log) == 1

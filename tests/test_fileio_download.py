@@ -51,12 +51,12 @@ def begun(target: Path, content: bytes) -> Path:
     return part
 
 
-def cut_off(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that gets the first bytes alone, and no more."""
+def cut_off(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str = "cut") -> None:
+    """Makes a call that gets the first bytes alone."""
     with monkeypatch.context() as patch:
         patch.setattr(download, "ATTEMPTS", 1)
         with pytest.raises(Unavailable, match="ended early after 3.00kB"):
-            fetch_file(server.url("cut", "file.bin"), target)
+            fetch_file(server.url(behaviour, "file.bin"), target)
     server.log.clear()
 
 
@@ -76,29 +76,27 @@ def test_a_server_without_tags_or_without_ranges_will_do(
     assert ranges(server) == [None, LATER[0]]
 
 
-def test_a_later_call_continues_the_same_version(
+@pytest.mark.parametrize(
+    ("behaviour", "expected"),
+    [("cut", LATER), ("dated", LATER), ("weak", [None, LATER[0]]), ("untagged", [None, LATER[0]])],
+)
+def test_a_later_call_continues_what_is_surely_the_same_version(
+    behaviour: str, expected: list, server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(server, target, monkeypatch, behaviour)
+    fetch_file(server.url(behaviour, "file.bin"), target)
+    assert fetched(target)
+    assert ranges(server) == expected
+
+
+def test_a_later_call_does_not_mix_versions_or_addresses(
     server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut_off(server, target, monkeypatch)
-    fetch_file(server.url("cut", "file.bin"), target)
-    assert fetched(target)
-    assert ranges(server) == LATER
-
-
-@pytest.mark.parametrize("other", ["another version", "another address"])
-def test_a_later_call_does_not_mix_versions_or_addresses(
-    other: str, server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    server.files["file.bin"] = os.urandom(3 * CUT)
     cut_off(server, target, monkeypatch)
-    server.files["file.bin"] = new = os.urandom(3 * CUT)
-    fetch_file(server.url("cut" if other == "another version" else "good", "file.bin"), target)
-    assert fetched(target, new)
-
-
-def test_without_a_tag_a_later_call_starts_over(server: Server, target: Path) -> None:
-    begun(target, b"of an unknown version")
     fetch_file(server.url("good", "file.bin"), target)
-    assert fetched(target)
+    assert fetched(target, server.files["file.bin"])
     assert ranges(server) == [None]
 
 

@@ -217,15 +217,12 @@ def test_modes_and_owners_of_an_archive_do_not_matter(tmp_path: Path) -> None:
         assert (status.st_uid, status.st_mode) == (usual.st_uid, usual.st_mode)
 
 
-def test_what_a_damaged_size_would_unlimit_stays_limited(tmp_path: Path) -> None:
+def test_a_negative_size_is_refused(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "archive.tar", "w", format=tarfile.PAX_FORMAT) as file:
         member = tarfile.TarInfo("negative")
         member.pax_headers = {"size": str(-(1 << 40))}
         file.addfile(member)
-        member = tarfile.TarInfo("zeros")
-        member.size = 1 << 20
-        file.addfile(member, io.BytesIO(bytes(1 << 20)))
-    refused(tmp_path / "archive.tar", "archive.tar is", limit=1 << 10)
+    refused(tmp_path / "archive.tar", "archive.tar is")
 
 
 def test_a_python_whose_tarfile_has_no_filter_is_named(

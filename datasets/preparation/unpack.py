@@ -158,7 +158,7 @@ def untar(stream: IO[bytes], folder: Path, limit: int, bar: Progress) -> None:
     total = 0
     with tarfile.open(fileobj=stream, tarinfo=Member) as file:
         for number, member in enumerate(file, 1):
-            total += max(member.size, 0)
+            total += member.size
             check_amount(number, total, limit)
             check_name(member.name)
             if not (member.isfile() or member.isdir()):

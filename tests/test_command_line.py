@@ -283,3 +283,13 @@ def test_an_interrupted_run_ends_the_script_that_would_go_on_with_others(tmp_pat
             command, env=os.environ | {"PYTHON": str(python)}, capture_output=True, text=True
         )
         assert (done.returncode, done.stderr) == (130, "run\n")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "", "²", "1_000"])
+def test_what_is_no_number_of_things_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = command_line.Parser()
+    parser.add_argument("--jobs", type=command_line.positive)
+    assert parser.parse_args(["--jobs", "12"]).jobs == 12
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["--jobs", text])
+    assert f'--jobs: "{text}" is no such number; set it to 1 or more' in capsys.readouterr().err

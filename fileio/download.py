@@ -4,7 +4,6 @@ What came so far lies beside the file as ``<name>.part``; ``<name>.part.from`` s
 which version there, so that a later call continues it, too.
 """
 
-import contextlib
 import logging
 import os
 import shutil
@@ -75,7 +74,7 @@ def fetch_file(
             return  # another process was faster
         # With a digest any source may continue what another one began; without, only the same version may.
         if not digests and not _version(source, part) and _length(part):
-            part.unlink()
+            _discard(part)
         resumed = _length(part) > 0
         while True:
             try:
@@ -90,7 +89,7 @@ def fetch_file(
             mismatch = _mismatch(part, digests)
             if not mismatch:
                 break
-            part.unlink()
+            _discard(part)
             if not resumed:
                 raise Damaged(f"{target.name} {mismatch}")
             logger.info("%s: the part that was there does not fit, fetching all of it", target.name)
@@ -197,9 +196,12 @@ def _part_of(target: Path) -> Iterator[Path]:
         try:
             yield own
         finally:
-            for path in (own, _note(own)):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            _discard(own)
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _note(part).unlink(missing_ok=True)
 
 
 def _note(part: Path) -> Path:

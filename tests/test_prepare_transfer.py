@@ -1,6 +1,5 @@
 """A file arrives from the first source that delivers it whole, whatever the others do."""
 
-import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -94,11 +93,3 @@ def test_hugging_face_is_reached_through_its_library(
     report = prepare(with_files(source, "2750", gone), tmp_path / "again")
     assert f"2750: hf:{kind}someone/data/gone.zip@v1: " in "\n".join(report.problems)
     assert "404" in "\n".join(report.problems)
-
-
-def test_plain_lines_instead_of_bars_where_there_is_no_terminal(
-    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO):
-        prepare(small("EuroSAT", server), tmp_path)
-    assert any("EuroSAT.zip" in line and "B/s" in line for line in caplog.messages)

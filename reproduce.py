@@ -32,9 +32,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
-from command_line import INTERRUPTED, fail, one_line_errors
+from command_line import INTERRUPTED, Parser, one_line_errors, positive
 from runner import ROOT, calibrate
 from runner.display import Display, clock, time_left
 from runner.jobs import OWN_KEYS, PROTOCOLS, Job, Plan, config_name, expand, models, named_trainers
@@ -45,13 +44,6 @@ from runner.slots import cpu_slots, gpu_slots
 
 FAILED = 1
 DRAWN = "demo"  # the data set that the protocol of this name draws
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are one line, without the usage of all flags above it."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.exit(fail(f"{message} (--help explains the flags)"))
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -74,7 +66,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--config", default="", help="file below configs/trainers/<trainer> instead of the protocol's own")
     add("--source", default="imagenet", help="training data set of cross_dataset and domain_generalization")
     add("--gpus", **LIST, help="one job a GPU at a time: 0,1,2,3 (of CUDA_VISIBLE_DEVICES), UUIDs, or all")
-    add("--jobs", type=int, default=1, help="jobs at a time on the CPU, which share its cores")
+    add("--jobs", type=positive, default=1, help="jobs at a time on the CPU, which share its cores")
     add("--launcher", choices=["local", "slurm"], default="local")
     add("--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="e.g. partition=gpu timeout_min=60")
     add("--strict", action="store_true", help="stop if a data set of `all` is missing")

@@ -263,7 +263,7 @@ def test_a_wrong_command_line_is_one_line_and_shows_no_control_characters(tmp_pa
             parse_test_res.main(argv)
         out, err = capsys.readouterr()
         assert (left.value.code, out) == (2, "")
-        assert re.fullmatch(r"error: [ -~…]+; --help tells what can be given\n", err)
+        assert re.fullmatch(r"error: [ -~…]+ \(--help explains the flags\)\n", err)
 
 
 def test_a_file_in_place_of_a_folder_is_named_so(tmp_path, capsys):

@@ -24,7 +24,7 @@ from datasets.preparation.descriptions import described
 from datasets.preparation.sources import find_source, load_sources
 from demo import make_data
 from runner.config import extend_cfg
-from tests.test_datasets_image_folder import command, pictures
+from tests.test_datasets_image_folder import command, own_cache, pictures  # noqa: F401
 from trainers.class_texts import DATASETS, check_class_prompts, class_texts
 
 IMAGENET = SimpleNamespace(NAME="ImageNetV2", ROOT="data")

@@ -291,7 +291,9 @@ def test_a_seed_given_twice_counts_once(call: Call, capsys: pytest.CaptureFixtur
     )
 
 
-@pytest.mark.parametrize("flags", [["--jobs", "two"], ["--nix", "1"], ["--trainers", ","], ["more"]])
+@pytest.mark.parametrize(
+    "flags", [["--jobs", "two"], ["--jobs", "0"], ["--nix", "1"], ["--trainers", ","], ["more"]]
+)
 def test_a_mistake_that_argparse_finds_is_one_line(
     flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -222,8 +222,6 @@ def test_jobs_at_the_same_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) 
     assert gpu_slots(["all"], 2)[1].environment == {"CUDA_VISIBLE_DEVICES": "1", **shares}
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert cpu_slots(2, 9)[0].environment == {"OMP_NUM_THREADS": "1", "HEBA_JOBS": "2"}
-    with pytest.raises(ValueError, match="--jobs is 0"):
-        cpu_slots(0, 9)
 
 
 def test_jobs_at_the_same_time_share_loader_workers_and_shared_memory(

@@ -277,5 +277,5 @@ def test_a_scale_that_is_no_finite_number_is_refused(value: float) -> None:
         (MultiModalAdapter, "ADAPTER_SCALE"),
         (MultiModalAdapterPP, "ADAPTER_TEST_SCALE"),
     ):
-        with pytest.raises(ValueError, match=f"{key} is .*; set it to a number from 0 up"):
+        with pytest.raises(ValueError, match=f"{key} is .*; set it to a number >= 0"):
             method(trainer, **{key: value})

@@ -36,7 +36,7 @@ def options(**values: object) -> CfgNode:
 def adapters(clip_model: CLIP, **values: object) -> SlowFastLearner:
     """HeBA's adapters, attached to a CLIP."""
     prompts = ClassPrompts.tokenize([["a"]])
-    return HeBA.method.from_options(options(**values)).adapters(clip_model, prompts)
+    return HeBA.method.from_options(options(**values)).attach_adapters(clip_model, prompts)
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_initial_words_go_before_their_number_and_the_log_says_so() -> None:
     ("trainer", "values", "message"),
     [
         (CoOp, {"CLASS_TOKEN_POSITION": "back"}, 'COOP.CLASS_TOKEN_POSITION is "back"; set it to one of end'),
-        (CoCoOp, {"N_CTX": 0}, "TRAINER.COCOOP.N_CTX is 0; set it to 1 or more"),
+        (CoCoOp, {"N_CTX": 0}, "TRAINER.COCOOP.N_CTX is 0; set it to a number >= 1"),
         (MaPLe, {"N_CTX": 5}, 'MAPLE.N_CTX is 5, but CTX_INIT "a photo of a" has 4 words; lower N_CTX'),
     ],
 )

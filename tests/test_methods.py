@@ -151,7 +151,7 @@ def plain_clip(trainer: ClipTrainer) -> CustomCLIP:
     """CLIP without the method, with the same prompts; learned words are the words that they start from."""
     backbone = trainer.cfg.MODEL.BACKBONE
     clip_model = trainer.precision.store(load_clip(backbone.NAME, backbone.QUICK_GELU))
-    prompts = replace(ClassPrompts.tokenize(trainer.texts), lookahead=trainer.model.prompts.lookahead)
+    prompts = replace(ClassPrompts.tokenize(trainer.prompts), lookahead=trainer.model.prompts.lookahead)
     plain = CustomCLIP(clip_model, prompts).eval()
     freeze_backbone(plain)  # torch 2.4 convolves with frozen weights in another order
     return plain
@@ -383,7 +383,7 @@ def test_the_documented_number_of_weights_is_that_at_vit_b16(method: str) -> Non
     cfg = configuration(method, CONFIGS / method / "base2new.yaml")
     found, prompts = TRAINER_REGISTRY.get(method).method_of(cfg), ClassPrompts.tokenize([["a"]])
     with torch.device("meta"):  # no weights
-        learner = found.adapters(CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12), prompts)
+        learner = found.attach_adapters(CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12), prompts)
     assert sum(weight.numel() for weight in learner.parameters()) == documented()[method]
 
 

@@ -204,7 +204,7 @@ def size(**options: object) -> tuple[int, int]:
     """Weights at ViT-B/16: of all branches, and of the reconstructing one alone."""
     with torch.device("meta"):
         backbone = CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)
-        learner = method(configuration(**options)).adapters(backbone, ClassPrompts.tokenize([["a"]]))
+        learner = method(configuration(**options)).attach_adapters(backbone, ClassPrompts.tokenize([["a"]]))
     weights = dict(learner.named_parameters())  # a shared one counts once
     rec = [weight for name, weight in weights.items() if ".rec_" in name]
     return sum(map(torch.Tensor.numel, weights.values())), sum(map(torch.Tensor.numel, rec))
@@ -228,7 +228,7 @@ def test_initial_values_are_mmas(tiny_clip_path: Path, options: dict) -> None:
     torch.manual_seed(0)
     clip_model = build_clip(torch.load(tiny_clip_path, weights_only=True)).float()
     settings = configuration(ADAPTER_START=1, ADAPTER_END=4, **options)
-    found = method(settings).adapters(clip_model, ClassPrompts.tokenize([["a"]]))
+    found = method(settings).attach_adapters(clip_model, ClassPrompts.tokenize([["a"]]))
     for name, weight in found.named_parameters():
         if name.endswith("bias"):
             assert not weight.any(), name

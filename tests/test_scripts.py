@@ -208,7 +208,7 @@ def test_every_ablation_is_a_setting_that_heba_knows() -> None:
         method = HeBA.method_of(setup_cfg(args))
         with torch.device("meta"):  # ViT-B/16's shapes without its weights
             backbone = CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)
-            learner = method.adapters(backbone, ClassPrompts(torch.zeros(1, 77), torch.ones(1)))
+            learner = method.attach_adapters(backbone, ClassPrompts(torch.zeros(1, 77), torch.ones(1)))
         weights[name] = sum(weight.numel() for weight in learner.parameters())
     full, attention = weights["full"], weights["attention_bottleneck"]
     assert full == 87_158_016

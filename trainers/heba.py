@@ -30,23 +30,13 @@ from yacs.config import CfgNode
 from adapt.attach import ScaledAdapter, SlowFastLearner, scale_gradient, scale_output, with_zero_grad
 from adapt.method import Batch, Method
 from adapt.model import CustomCLIP
-from adapt.options import check_choices, check_number, check_numbers
+from adapt.options import check_number
 from adapt.prompts import ClassPrompts, described_prompts
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from trainers.clip_trainer import ClipTrainer
 
 logger = logging.getLogger(__name__)
-
-# Smallest and largest value of each option that must be a number.
-LIMITS = {
-    "ADAPTER_SCALE_BASE": (0, math.inf),
-    "ADAPTER_SCALE_NOVEL": (0, math.inf),
-    "ADAPTER_SCALE_FACTOR": (0, math.inf),
-    "SLOW_FAST_RATIO": (0, 1),
-    "NEG_SAMPLING_RATIO": (-1, math.inf),
-    "LABEL_SMOOTHING": (0, 1),
-}
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -258,27 +248,42 @@ class HeterogeneousBottlenecks(Method):
     options_name = "HeBA"
     adapts_vit = True
 
+    limits = {
+        "ADAPTER_SCALE_BASE": (0, math.inf),
+        "ADAPTER_SCALE_NOVEL": (0, math.inf),
+        "ADAPTER_SCALE_FACTOR": (0, math.inf),
+        "SLOW_FAST_RATIO": (0, 1),
+        "NEG_SAMPLING_RATIO": (-1, math.inf),
+        "LABEL_SMOOTHING": (0, 1),
+    }
+    choices = {"NOVEL_RESULT_SCALE": ("novel", "base"), "ADAPTER_PLACES": ("both", "attention", "mlp")}
+
     def check_options(self) -> None:
+        super().check_options()
         options, key = self.options, self.key
-        check_numbers(options, key, LIMITS)
-        if options.ADAPTER_SCALE is not None:
-            check_number(options.ADAPTER_SCALE, f"{key}.ADAPTER_SCALE")
-        if options.NOVEL_RESULT_SCALE not in ("novel", "base"):
-            raise ValueError(
-                f'{key}.NOVEL_RESULT_SCALE is "{options.NOVEL_RESULT_SCALE}"; set it to novel or base'
-            )
-        check_choices(options, key, {"ADAPTER_PLACES": ("both", "attention", "mlp")})
+        check_number(self.scale, f"{key}.{self.scale_key}")
         if not options.REDUCTION > 0:  # NaN neither
             raise ValueError(f"{key}.REDUCTION is {options.REDUCTION}; set it above 0")
         if options.KERNEL < 1 or options.KERNEL % 2 == 0:
             raise ValueError(f"{key}.KERNEL is {options.KERNEL}; set it to an odd number")
-        self.negatives = options.NEG_SAMPLING_RATIO
-        self.scale_key = "ADAPTER_SCALE_BASE" if options.ADAPTER_SCALE is None else "ADAPTER_SCALE"
+
+    @property
+    def negatives(self) -> int:
+        return self.options.NEG_SAMPLING_RATIO
+
+    @property
+    def scale_key(self) -> str:
+        return "ADAPTER_SCALE_BASE" if self.options.ADAPTER_SCALE is None else "ADAPTER_SCALE"
+
+    @property
+    def scale(self) -> float:
+        """s in training, and where base or all classes are evaluated."""
+        base, given = self.options.ADAPTER_SCALE_BASE, self.options.ADAPTER_SCALE
+        return base if given is None else given
 
     def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
-        remedy = f"; or set {self.key}.TEMPLATES \"('a photo of a {{}}.',)\" to train without descriptions"
-        context = self.options.TEXT_CTX_INIT
-        return described_prompts(classnames, self.texts, self.options, self.key, context, remedy)
+        options = self.options
+        return described_prompts(classnames, self.texts, options, self.key, options.TEXT_CTX_INIT)
 
     def text_adapter(self, width: int) -> Bottleneck:
         """An adapter of text tokens."""
@@ -289,19 +294,19 @@ class HeterogeneousBottlenecks(Method):
         return VisualBottleneck(width, self.hidden(width), self.options.KERNEL)
 
     def hidden(self, width: int) -> int:
-        """h of an adapter of width d."""
+        """Returns h of an adapter of width d."""
         if width < self.options.REDUCTION:
             raise ValueError(f"{self.key}.REDUCTION is {self.options.REDUCTION}; set it to at most {width}")
         return int(width / self.options.REDUCTION)
 
-    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> SlowFastLearner:
+    def attach_adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> SlowFastLearner:
         options = self.options
         return SlowFastLearner(
             clip_model,
             self.text_adapter,
             self.visual_adapter,
             options,
-            options.ADAPTER_SCALE_BASE if options.ADAPTER_SCALE is None else options.ADAPTER_SCALE,
+            self.scale,
             self.key,
             options.ADAPTER_PLACES,
         )

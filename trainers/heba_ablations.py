@@ -1,13 +1,10 @@
 """Variants of HeBA's adapter that only ablations need; with the default options nothing here is used."""
 
-from typing import Any
-
 import torch
 from torch import nn
 from yacs.config import CfgNode
 
 from adapt.attach import with_zero_grad
-from adapt.options import check_choices
 from trainers.heba import Bottleneck, HeterogeneousBottlenecks, TextBottleneck, VisualBottleneck
 
 # The first choice of each is the published one.
@@ -72,14 +69,7 @@ class Ablation(HeterogeneousBottlenecks):
     """HeBA with other values of the options above."""
 
     extend_cfg = staticmethod(extend_cfg)
-
-    @classmethod
-    def is_asked_for(cls, options: Any) -> bool:
-        return any(getattr(options, name) != choices[0] for name, choices in CHOICES.items())
-
-    def check_options(self) -> None:
-        super().check_options()
-        check_choices(self.options, self.key, CHOICES)
+    choices = HeterogeneousBottlenecks.choices | CHOICES
 
     def text_adapter(self, width: int) -> Variant:
         return self.vary(TextVariant(width, self.hidden(width), self.options.KERNEL))

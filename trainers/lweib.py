@@ -29,18 +29,10 @@ from adapt.attach import (
 )
 from adapt.method import Batch, Method
 from adapt.model import CustomCLIP
-from adapt.options import check_numbers
 from adapt.prompts import ClassPrompts, described_prompts
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from trainers.clip_trainer import ClipTrainer
-
-LIMITS = {
-    "ADAPTER_SCALE": (0, math.inf),
-    "ADAPTER_SCALE_FACTOR": (0, math.inf),
-    "SLOW_FAST_RATIO": (0, 1),
-    "NEG_SAMPLING_RATIO": (-1, math.inf),
-}
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -110,17 +102,22 @@ class DepthwiseAdapters(Method):
     options_name = "LWEIB"
     adapts_vit = True
     scale_key = "ADAPTER_SCALE"
+    limits = {
+        "ADAPTER_SCALE": (0, math.inf),
+        "ADAPTER_SCALE_FACTOR": (0, math.inf),
+        "SLOW_FAST_RATIO": (0, 1),
+        "NEG_SAMPLING_RATIO": (-1, math.inf),
+    }
 
-    def check_options(self) -> None:
-        check_numbers(self.options, self.key, LIMITS)
-        self.negatives = self.options.NEG_SAMPLING_RATIO
+    @property
+    def negatives(self) -> int:
+        return self.options.NEG_SAMPLING_RATIO
 
     def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
-        remedy = f"; or set {self.key}.TEMPLATES \"('a photo of a {{}}.',)\" to train without descriptions"
-        context = self.options.TEXT_CTX_INIT
-        return described_prompts(classnames, self.texts, self.options, self.key, context, remedy)
+        options = self.options
+        return described_prompts(classnames, self.texts, options, self.key, options.TEXT_CTX_INIT)
 
-    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> SlowFastLearner:
+    def attach_adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> SlowFastLearner:
         """Each adapter looks one token ahead, twice a block: no token further on can change a feature."""
         scale = self.options.ADAPTER_SCALE
         learner = SlowFastLearner(clip_model, TextConv, ImageConv, self.options, scale, self.key)

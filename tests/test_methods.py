@@ -320,25 +320,26 @@ def drawn(model: CustomCLIP, classes: torch.Tensor) -> torch.Tensor:
     return model(images(), model.prompts.draw(classes))
 
 
-def test_bf16_agrees_with_fp32(house: House, trained: Training, tmp_path: Path) -> None:
-    half = house.trainer(tmp_path, PREC="bf16")
-    half.load_model(str(trained.folder), epoch=EPOCHS)
+@pytest.mark.parametrize("precision", ["fp16", "amp", "bf16"])
+def test_half_precisions_train_as_fp32_does(
+    house: House, trained: Training, tmp_path: Path, precision: str
+) -> None:
+    """The weights move by nearly the same steps; so small a loss scale overflows in none of them."""
+    half = house.trainer(tmp_path, PREC=precision)
+    half.scaler = torch.amp.GradScaler("cpu", init_scale=4, enabled=half.scaler.is_enabled())
+    half.train()
+
+    def moved(trainer: ClipTrainer) -> torch.Tensor:
+        learned = {n: w.detach() for n, w in trainer.model.named_parameters() if w.requires_grad}
+        assert {weight.dtype for weight in learned.values()} == {torch.float32}
+        return torch.cat([(weight - trained.initial[name]).flatten() for name, weight in learned.items()])
+
+    steps = moved(trained.trainer)
+    most = 0.7 if house.method == "RMAdapter" else 0.2  # its L1 loss has the sign of what bf16 rounds
+    assert 0 < (moved(half) - steps).norm() < most * steps.norm()
     found, expected = logits(half), logits(trained.trainer)
     assert found.dtype == torch.float32
-    assert 0 < (found - expected).abs().max() < 0.2  # logits of scale 14
-
-
-@pytest.mark.parametrize("precision", ["amp", "bf16"])
-def test_half_precisions_train(house: House, tmp_path: Path, precision: str) -> None:
-    """In one step, which amp may skip because it overflows; the loss scale is lowered then."""
-    one_step = ("OPTIM.MAX_EPOCH", 1, "DATALOADER.TRAIN_X.BATCH_SIZE", 6)
-    trainer = house.trainer(tmp_path, *one_step, PREC=precision)
-    before = {name: tensor.clone() for name, tensor in state(trainer).items()}
-    scale = trainer.scaler.get_scale()
-    trainer.train()
-    assert all(tensor.abs().max() < 100 for tensor in state(trainer).values())
-    skipped = precision == "amp" and trainer.scaler.get_scale() == scale / 2
-    assert same(state(trainer), before) == skipped
+    assert (found - expected).abs().max() < 0.2  # logits of scale 14
 
 
 def test_evaluating_twice_gives_the_same_and_leaves_the_model(trained: Training) -> None:

@@ -254,6 +254,7 @@ def test_the_exported_file_gives_the_same_logits(trained: Training) -> None:
     path = trained.folder / trained.trainer.method.folder / "adapter.safetensors"
     model, _, adapter = load_adapter(path)
     assert adapter.epoch == EPOCHS
+    assert not model.training
     assert torch.equal(logits(trained.trainer, model), logits(trained.trainer))
 
 
@@ -284,7 +285,8 @@ def test_same_seed_same_run_and_another_seed_another(house: House, trained: Trai
     twin = house.trainer(tmp_path / "twin")
     twin.train()
     assert same(state(twin), state(trained.trainer))
-    other = house.trainer(tmp_path / "other", seed=2)
+    other = house.trainer(tmp_path / "other", seed=0)
+    assert other.cfg.SEED == 0
     other.train()
     assert not same(state(other), state(trained.trainer))
 
@@ -400,6 +402,10 @@ def test_a_resnet_is_refused_before_it_is_downloaded_where_a_vit_is_adapted(
     monkeypatch.setattr("clip.clip._download", download)
     cls = TRAINER_REGISTRY.get(method)
     cfg = configuration(method, CONFIGS / method / "base2new.yaml")
+    with torch.device("meta"):
+        resnet = CLIP(1024, 224, (3, 4, 6, 3), 64, None, 77, 49408, 512, 8, 12)
+    with pytest.raises(ValueError, match="image encoder is a ResNet"):  # whose name does not tell
+        cls.method_of(cfg).adapters(resnet, ClassPrompts.tokenize([["a"]]))
     cfg.defrost()
     cfg.MODEL.BACKBONE.NAME = "RN50"
     with pytest.raises(ValueError, match="image encoder is a ResNet, but the method of TRAINER"):

@@ -219,10 +219,3 @@ def test_pictures_are_classified_in_fp32_where_half_is_emulated(
     predictor = Predictor(begun_in_amp)
     assert predictor.precision == precision.PRECISIONS["fp32"]
     assert "was trained in amp, which this CPU only emulates: it is evaluated in fp32" in caplog.text
-
-
-def test_an_unknown_precision_is_one_line(
-    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(tmp_path, [*flags, KEY, "half"]) == 2
-    assert f'{KEY} is "half"; set it to one of auto, fp32, fp16, amp, bf16' in capsys.readouterr().err

@@ -206,10 +206,10 @@ def test_classes_called_train_and_test_are_classes_only_if_class_names_say_so(tm
 
 
 def test_few_shots_and_halves_of_the_classes_work(tmp_path: Path) -> None:
-    root = pictures(tmp_path, {name: 20 for name in "edcba"})
+    root = pictures(tmp_path, {name: 10 for name in "edcba"})
     base, new = opened(root, shots=2, subsample="base"), opened(root, shots=2, subsample="new")
     assert (base.classnames, new.classnames) == (["a", "b", "c"], ["d", "e"])
-    assert (len(base.train_x), len(base.val), len(base.test)) == (6, 6, 18)
+    assert (len(base.train_x), len(base.val), len(base.test)) == (6, 6, 9)
     assert sorted({item.label for item in new.test}) == [0, 1]
 
 

@@ -13,7 +13,6 @@ from adapt.method import Batch
 from adapt.model import CustomCLIP
 from adapt.prompts import ClassPrompts
 from clip.layout import pack, trim_to_longest
-from clip.model import build_model
 from tests.goldens import (
     CLASSES,
     LABELS,
@@ -21,13 +20,11 @@ from tests.goldens import (
     NEAR,
     build,
     fill,
-    full_size,
     golden_images,
     goldens,
     method,
     options,
     same_gradients,
-    tiny_clip_weights,
 )
 from trainers.clip_trainer import ClipTrainer
 from trainers.lweib import LwEIB
@@ -41,13 +38,6 @@ def for_prompts(trainer: type[ClipTrainer], tokens: torch.Tensor, **values: obje
     """The tiny CLIP with the method for ``(C, P, 77)`` prompts, as it is before training."""
     prompts = ClassPrompts(tokens.flatten(0, 1), torch.full((len(tokens),), tokens.shape[1]))
     return build(trainer, prompts=prompts, **values)
-
-
-@pytest.mark.parametrize(
-    ("trainer", "count"), [(LwEIB, 506_880), (MultiModalAdapter, 674_560), (MultiModalAdapterPP, 674_560)]
-)
-def test_as_many_weights_as_published(trainer: type[ClipTrainer], count: int) -> None:
-    assert full_size(trainer) == count
 
 
 # LwEIB
@@ -160,20 +150,6 @@ def test_mma_gives_published_features_logits_loss_and_gradients(
     torch.testing.assert_close(logits, expected[f"train{case}/logits"], **NEAR)
     torch.testing.assert_close(loss, expected[f"train{case}/loss"], **LOSS)
     same_gradients(learned, expected, f"train{case}")
-
-
-@pytest.mark.parametrize("trainer", [MultiModalAdapter, MultiModalAdapterPP])
-def test_scale_zero_is_clip_bit_for_bit(trainer: type[ClipTrainer]) -> None:
-    expected = goldens("mma")
-    model = for_prompts(trainer, expected["tokens"][:, None], **MMA_BLOCKS)
-    plain = build_model(tiny_clip_weights()).float()
-    plain.requires_grad_(False)  # torch up to 2.11 convolves with frozen weights in another order
-    model.adapter_learner.set_scale(0)
-    with torch.no_grad():
-        for lay_out in (nn.Identity(), pack):
-            tokens = lay_out(expected["tokens"])
-            assert torch.equal(model.clip.encode_text(tokens), plain.encode_text(tokens))
-        assert torch.equal(model.clip.encode_image(golden_images()), plain.encode_image(golden_images()))
 
 
 @pytest.mark.parametrize(

@@ -158,23 +158,6 @@ def test_load_gives_float16_on_the_gpu(state: State, tmp_path: Path):
     assert model.logit_scale.is_cuda
 
 
-def test_stock_trainer_loading_works(state: State, tmp_path: Path):
-    """What coop.py, cocoop.py and zsclip.py do with the downloaded file, for both kinds of file."""
-    for write, kind in [(save_torchscript, "archive.pt"), (torch.save, "plain.pt")]:
-        path = tmp_path / kind
-        write(state, path)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                archive, state_dict = torch.jit.load(path, map_location="cpu").eval(), None
-        except RuntimeError:
-            archive, state_dict = None, torch.load(path, map_location="cpu")
-        model = clip.clip.build_model(state_dict or archive.state_dict())
-        assert model.dtype == torch.float16
-        for name, tensor in model.state_dict().items():
-            assert torch.equal(tensor, state[name])
-
-
 # Which activation
 @pytest.mark.parametrize(
     ("name", "answer"),

@@ -4,6 +4,8 @@ A new method is tested here as soon as its file and its configuration are there.
 if the configuration does not fit a CLIP of 4 blocks.
 """
 
+import copy
+import pickle
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -342,6 +344,17 @@ def test_half_precisions_train_as_fp32_does(
     found, expected = logits(half), logits(trained.trainer)
     assert found.dtype == torch.float32
     assert (found - expected).abs().max() < 0.2  # logits of scale 14
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_gives_the_same_logits_and_learns_by_itself(trained: Training, how: Callable) -> None:
+    before, other = logits(trained.trainer), how(trained.trainer.model)
+    assert torch.equal(logits(trained.trainer, other), before)
+    with torch.no_grad():
+        for weight in adapter_weights(other).values():
+            weight.mul_(1.5)
+    assert not torch.equal(logits(trained.trainer, other), before)
+    assert torch.equal(logits(trained.trainer), before)
 
 
 def test_evaluating_twice_gives_the_same_and_leaves_the_model(trained: Training) -> None:

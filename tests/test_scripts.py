@@ -150,14 +150,6 @@ def test_a_failed_run_ends_the_script_with_its_status(
     assert done.stderr.count("run failed") == (2 if "ablate" in script else 1)
 
 
-@pytest.mark.parametrize("script", ["base2new_train.sh", "base2new_test.sh", "xd_train.sh", "xd_test.sh"])
-@pytest.mark.usefixtures("workspace")
-def test_a_call_without_arguments_prints_the_usage(script: str) -> None:
-    done = bash(f"heba/{script}")
-    assert done.returncode == 2
-    assert done.stderr.startswith("usage: bash ")
-
-
 def readme_commands() -> list[str]:
     """Every line of the README's bash blocks, without comments."""
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)

@@ -126,21 +126,6 @@ def test_a_drawn_split_is_kept_marked_and_the_same_for_every_seed(
     ]
 
 
-def test_a_read_only_data_folder_stays_as_it_is_and_the_split_lies_in_the_cache(
-    tmp_path: Path, own_cache: Path
-) -> None:
-    folder = make_folders(tmp_path, "DescribableTextures")
-    folder.chmod(0o555)
-    before = sorted(folder.rglob("*"))
-    try:
-        first = lists(build_dataset(config(tmp_path, "DescribableTextures", shots=-1, seed=1)))
-        assert lists(build_dataset(config(tmp_path, "DescribableTextures", shots=-1, seed=2))) == first
-        assert sorted(folder.rglob("*")) == before
-        assert [path.name for path in own_cache.rglob("*.json")] == ["split_zhou_DescribableTextures.json"]
-    finally:
-        folder.chmod(0o755)
-
-
 def test_where_nothing_can_be_kept_the_split_is_for_this_run_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -16,7 +16,7 @@ from adapt.prompts import prompts_digest
 from fileio import file_digest
 from runner.jobs import Run
 from runner.state import run_is_finished
-from tests.conftest import ROOT
+from tests.test_train import command
 from trainers.heba import HeBA
 
 DESCRIPTIONS = "descriptions/caltech101.json"
@@ -43,12 +43,8 @@ def output(finished: Path, tmp_path: Path) -> Path:
 
 
 def training(data: Path, output: Path, flags: list[str], *pairs: str) -> list[str]:
-    return [
-        *("--root", str(data), "--seed", "1", "--trainer", "HeBA", "--output-dir", str(output)),
-        *("--dataset-config-file", str(ROOT / "configs" / "datasets" / "caltech101.yaml")),
-        *("--config-file", str(ROOT / "configs" / "trainers" / "HeBA" / "base2new.yaml"), *flags),
-        *("OPTIM.MAX_EPOCH", "2", "DATASET.SUBSAMPLE_CLASSES", "base", *pairs),
-    ]
+    opts = [*flags, "OPTIM.MAX_EPOCH", "2", "DATASET.SUBSAMPLE_CLASSES", "base", *pairs]
+    return command(data, output, opts)
 
 
 def evaluation(data: Path, output: Path, model: Path, flags: list[str], *pairs: str) -> list[str]:

@@ -41,6 +41,23 @@ def copy_repository(folder: Path) -> None:
         shutil.copy(file, folder)
 
 
+def train_words(
+    data: Path,
+    output: Path | str,
+    *more: str,
+    trainer: str = "HeBA",
+    config: str = "base2new",
+    dataset: str = "caltech101",
+) -> list[str]:
+    """Arguments of train.py for a trainer's configuration and a data set's, and ``more`` after these."""
+    configs = ROOT / "configs"
+    return [
+        *("--root", str(data), "--seed", "1", "--trainer", trainer, "--output-dir", str(output)),
+        *("--dataset-config-file", str(configs / "datasets" / f"{dataset}.yaml")),
+        *("--config-file", str(configs / "trainers" / trainer / f"{config}.yaml"), *more),
+    ]
+
+
 def run_main(main: Callable[[list[str]], int], arguments: Sequence[object]) -> subprocess.CompletedProcess:
     """Runs a command line in this process, which saves the seconds that another one needs to import torch.
 
@@ -155,17 +172,12 @@ def written_run(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, toy_fl
     from tests import result_trees
 
     folder = tmp_path_factory.mktemp("written")
-    common = [
-        *("--root", str(toy_data), "--seed", "1", "--trainer", "HeBA"),
-        *("--dataset-config-file", str(ROOT / "configs/datasets/caltech101.yaml")),
-        *("--config-file", str(ROOT / "configs/trainers/HeBA/base2new.yaml")),
-    ]
     evaluation = ["--eval-only", "--model-dir", "base", "--load-epoch", "last"]
     opts = [*toy_flags, "TRAIN.PRINT_FREQ", "2", "DATASET.SUBSAMPLE_CLASSES"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        both = [*common, "--output-dir", "base", *opts, "base", "--then"]
-        both += [*common, "--output-dir", "novel", *evaluation, *opts, "new"]
+        both = [*train_words(toy_data, "base", *opts, "base"), "--then"]
+        both += train_words(toy_data, "novel", *evaluation, *opts, "new")
         assert train.main(both) == 0
     result_trees.WRITTEN[:] = [folder]
     return folder

@@ -113,22 +113,6 @@ def test_official_splits_have_the_published_numbers(assets: Path, tmp_path: Path
     assert sizes == [int(count) for count in counts]
 
 
-@pytest.mark.parametrize(
-    ("name", "folder", "classes"), [("EuroSAT", "2750", 10), ("Caltech101", "101_Ob", 100)]
-)
-def test_real_photographs_are_found_and_read(assets: Path, name: str, folder: str, classes: int) -> None:
-    from dassl.utils import read_image
-
-    dataset = build_dataset(config(assets / "real" / "data", name))
-    assert dataset.num_classes == classes
-    assert len(dataset.train_x) == 16 * classes
-    for item in dataset.train_x[::50] + dataset.test[::50]:
-        assert f"/{folder}" in item.impath
-        image = read_image(item.impath)
-        assert image.mode == "RGB"
-        assert min(image.size) > 0
-
-
 def test_opening_a_data_set_adds_its_few_shot_list_and_nothing_else(toy_data: Path, tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("split_fewshot")
     root = Path(shutil.copytree(toy_data, tmp_path / "data", ignore=ignored))

@@ -25,20 +25,16 @@ from fileio.atomic import temporary_name
 from runner.config import setup_cfg
 from runner.folder import OPENING, check_model_dir, exclusive_run_folder, last_epoch, saved_traceback
 from runner.record import differing_settings, read_record
-from tests.conftest import ROOT
+from tests.conftest import ROOT, train_words
 
 BASE2NEW = str(ROOT / "configs" / "trainers" / "HeBA" / "base2new.yaml")
 BASE = ("DATASET.SUBSAMPLE_CLASSES", "base")
 NEW = ("DATASET.SUBSAMPLE_CLASSES", "new")
-CALTECH101 = str(ROOT / "configs" / "datasets" / "caltech101.yaml")
 
 
 def command(data: Path, output: Path, opts: Sequence[str], *flags: str) -> list[str]:
     """Arguments of train.py; ``flags`` come before the KEY VALUE pairs."""
-    return [
-        *("--root", str(data), "--seed", "1", "--trainer", "HeBA", "--output-dir", str(output)),
-        *("--dataset-config-file", CALTECH101, "--config-file", BASE2NEW, *flags, *opts),
-    ]
+    return train_words(data, output, *flags, *opts)
 
 
 Call = Callable[..., tuple[int, str, str]]
@@ -400,9 +396,9 @@ def throw(error: Exception) -> None:
 
 
 def test_a_changed_setting_is_refused_wherever_the_run_was_cut(
-    trained: Path, call: Call, tmp_path: Path
+    trained: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also after the last epoch, when only results.json is missing."""
+    """Also after the last epoch, when only results.json is missing, which is written last."""
     output = tmp_path / "cut"
     shutil.copytree(trained, output)
     (output / "results.json").unlink()
@@ -411,6 +407,11 @@ def test_a_changed_setting_is_refused_wherever_the_run_was_cut(
     assert "OPTIM.LR was 0.0075, is 0.5" in errors
     assert "Traceback" not in errors
     assert "ValueError" in (output / "traceback.txt").read_text()
+    with monkeypatch.context() as patched:
+        full = OSError(errno.ENOSPC, "No space left on device")
+        patched.setattr("runner.record.config_text", lambda *_: throw(full))
+        assert call(output, *BASE)[0] == 2
+    assert not (output / "results.json").exists()
     assert call(output, *BASE)[0] == 0
     assert same(weights(output), weights(trained))
     assert not (output / "traceback.txt").exists()

@@ -78,9 +78,8 @@ def test_the_digest_of_the_prompts_is_recorded_and_exported(finished: Path) -> N
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (describe_anew, "(the prompts: SHA-256 "),
-        (split_anew, "(the pictures of train: SHA-256 "),
-        (split_anew, "; the pictures of test: SHA-256 "),
+        (describe_anew, r"\(the prompts: SHA-256 "),
+        (split_anew, r"\(the pictures of train: SHA-256 .*; the pictures of test: SHA-256 "),
     ],
 )
 def test_a_finished_run_of_other_prompts_or_pictures_is_not_this_run(
@@ -97,8 +96,8 @@ def test_a_finished_run_of_other_prompts_or_pictures_is_not_this_run(
     assert run_is_finished(Run(output, tuple(arguments)))
     change(data)
     assert train.main(arguments) == 2
-    assert said in capsys.readouterr().err
-    with pytest.raises(ValueError, match=re.escape(said)):
+    assert re.search(said, capsys.readouterr().err)
+    with pytest.raises(ValueError, match=said):
         run_is_finished(Run(output, tuple(arguments)))
 
 

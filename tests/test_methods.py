@@ -18,6 +18,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 import train
+from adapt.learned_words import LearnedWords
 from adapt.method import build_model
 from adapt.model import CustomCLIP, adapter_weights, freeze_backbone, load_clip
 from adapt.prompts import ClassPrompts, ClassTexts, template_prompts
@@ -439,6 +440,9 @@ def test_classes_named_to_predict_are_prompted_as_in_training(
     if expected.counts.max() > 1:
         expected = ClassPrompts.tokenize(template_prompts(names, ["a photo of a {}."]))
     assert torch.equal(found.tokens, expected.tokens)
+    if isinstance(trainer.model.method, LearnedWords):
+        with pytest.raises(ValueError, match='template "a {}." cannot be used: this model learned its own'):
+            Predictor(trainer.output_dir, classes=names, template="a {}.")
 
 
 def setup_options(method: str) -> CfgNode:

@@ -74,11 +74,6 @@ def save_torchscript(state: State, path: Path) -> None:
         torch.jit.trace(Holder(state | EXTRAS), torch.zeros(1)).save(path)
 
 
-def publish(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Puts a file that a test made into the table of models: other TorchScript is not read."""
-    monkeypatch.setitem(clip._MODELS, "made", f"https://localhost/{file_digest(path)}/{path.name}")
-
-
 WRITERS: dict[str, Callable[[State, Path], None]] = {
     "torchscript": save_torchscript,
     "plain": torch.save,
@@ -101,7 +96,8 @@ def test_every_format_gives_the_same_tensors(
 ):
     path = tmp_path / "home-made.bin"
     WRITERS[kind](state, path)
-    publish(path, monkeypatch)
+    # in the table of models: other TorchScript is not read
+    monkeypatch.setitem(clip._MODELS, "made", f"https://localhost/{file_digest(path)}/{path.name}")
     weights = clip.load_state_dict(path)
     assert weights.state_dict.keys() == state.keys()
     for name, tensor in weights.state_dict.items():

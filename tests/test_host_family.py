@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from yacs.config import CfgNode
 
 import train
 from adapt.prompts import template_prompts
@@ -244,15 +243,6 @@ def test_a_second_file_for_one_method_is_refused(house: Path, monkeypatch: pytes
 
 
 # Numbers of the published code (CoOp at ff61507) on a tiny random CLIP
-def family_cfg(**options: dict) -> CfgNode:
-    cfg = get_cfg_default()
-    config.extend_cfg(cfg)
-    cfg.INPUT.SIZE = (32, 32)
-    for name, values in options.items():
-        cfg.TRAINER[name].update(values)
-    return cfg
-
-
 @pytest.fixture(scope="module")
 def golden_clip(assets: Path) -> CLIP:
     weights = clip.load_state_dict(assets / "goldens" / "tiny_clip.pt").state_dict
@@ -272,7 +262,8 @@ def test_zero_shot_clips_published_numbers_come_out(assets: Path, golden_clip: C
     images = F.normalize(golden_clip.encode_image(torch.from_numpy(numbers["images"])), dim=-1)
     datasets = [name.removesuffix("/logits") for name in numbers if name.endswith("/logits")]
     for dataset in (name for name in datasets if not name.startswith("zs2_")):
-        cfg = family_cfg()
+        cfg = get_cfg_default()
+        config.extend_cfg(cfg)
         cfg.DATASET.NAME = dataset
         prompts = template_prompts(facts["classes"], [class_texts(cfg).template])
         tokens = clip.tokenize([prompt for (prompt,) in prompts])

@@ -18,6 +18,7 @@ from runner.jobs import OWN_KEYS, PROTOCOLS, Plan, expand
 from runner.preflight import Checks
 from runner.problems import Problems
 from runner.record import settings
+from tests.test_methods import FLAGS, node
 
 Call = Callable[..., tuple[int, str]]
 
@@ -184,30 +185,13 @@ def test_every_trainer_is_looked_at_up_to_its_optimiser(
     plan = Plan("base2new", ["all"], ["caltech101"], [1], [16], toy_data, tmp_path, options=options)
     checks, jobs = Checks(on_gpus=False), expand(plan)
     for job in jobs:
-        blocks = [] if job.trainer in ("ZeroshotCLIP",) else deepest(job.trainer)
+        blocks = FLAGS.get(job.trainer, {}).items()  # that fit the toy CLIP's four
+        fitting = [word for key, value in blocks for word in (f"{node(job.trainer)}.{key}", str(value))]
         run = job.runs[0]
-        checked = type(run)(run.folder, (*run.arguments, *blocks))
+        checked = type(run)(run.folder, (*run.arguments, *fitting))
         assert checks.look_at(checked) == []
     assert len(built) == len(jobs) - 1  # zero-shot CLIP has none
     assert len(checks.backbones) == 1  # read once
-
-
-def deepest(trainer: str) -> list[str]:
-    """Options that fit the toy CLIP's four blocks."""
-    from dassl.config import get_cfg_default
-    from dassl.engine import TRAINER_REGISTRY
-    from runner.config import extend_cfg
-
-    cfg = get_cfg_default()
-    extend_cfg(cfg)
-    node = TRAINER_REGISTRY.get(trainer).options_name
-    values = {"ADAPTER_END": "-1", "ADAPTER_START": "1", "PROMPT_DEPTH": "2"}
-    return [
-        word
-        for key, value in values.items()
-        if key in cfg.TRAINER[node]
-        for word in (f"TRAINER.{node}.{key}", value)
-    ]
 
 
 @pytest.mark.parametrize(

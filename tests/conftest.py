@@ -3,11 +3,12 @@
 import contextlib
 import io
 import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,18 @@ def run_main(main: Callable[[list[str]], int], arguments: Sequence[object]) -> s
         except SystemExit as left:  # argparse
             status = left.code
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(autouse=True)
+def _end_log_streams() -> Iterator[None]:
+    """Removes the log handlers that a command line adds in this process: their stream ends with the test."""
+    loggers = logging.getLogger(), logging.getLogger("runner")
+    before = {handler for logger in loggers for handler in logger.handlers}
+    yield
+    for logger in loggers:
+        for handler in logger.handlers[:]:
+            if type(handler) is logging.StreamHandler and handler not in before:
+                logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -363,6 +363,7 @@ def test_evaluating_twice_gives_the_same_and_leaves_the_model(trained: Training)
     results = [(trainer.test(), trainer.results["correct"]) for _ in range(2)]
     assert results[0] == results[1]
     assert trainer.results["total"] == 9
+    assert list(trainer.model.method.evaluations(trainer.model, novel=True))
     assert torch.equal(logits(trainer), before)
     assert same(state(trainer), weights)
 

@@ -68,6 +68,13 @@ def split_anew(data: Path) -> None:
     file.write_text(json.dumps(content))
 
 
+def train_anew(data: Path) -> None:
+    """Other weights of the backbone."""
+    weights = torch.load(data / "clip.pt", weights_only=True)
+    weights["visual.proj"] += 1
+    torch.save(weights, data / "clip.pt")
+
+
 def test_the_digest_of_the_prompts_is_recorded_and_exported(finished: Path) -> None:
     record = json.loads((finished / "results.json").read_text())
     adapter = read_adapter(finished / "adapter_learner" / FILE_NAME)
@@ -141,15 +148,16 @@ def test_a_checkpoint_that_changed_since_training_is_not_evaluated(
 @pytest.mark.parametrize("left", ["resume file", "checkpoint"])
 @pytest.mark.parametrize(
     ("change", "said"),
-    [(describe_anew, "prompts"), (split_anew, "training pictures")],
+    [(describe_anew, "prompts"), (split_anew, "training pictures"), (train_anew, "weights")],
 )
-def test_training_is_not_continued_with_other_prompts_or_pictures(
+def test_training_is_not_continued_with_other_prompts_pictures_or_weights(
     change: Callable[[Path], None],
     said: str,
     left: str,
     data: Path,
     tmp_path: Path,
     toy_flags: list[str],
+    tiny_clip_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -161,15 +169,16 @@ def test_training_is_not_continued_with_other_prompts_or_pictures(
         raise KeyboardInterrupt
 
     output = tmp_path / "cut"
+    shutil.copy(tiny_clip_path, data / "clip.pt")
+    opts = ("MODEL.BACKBONE.NAME", str(data / "clip.pt"), "TRAIN.RESUME_SECONDS", "0")
     with monkeypatch.context() as patched:
         patched.setattr(HeBA, at, save_and_stop)
-        arguments = training(data, output, toy_flags, "TRAIN.RESUME_SECONDS", "0")
-        assert train.main(arguments) == command_line.INTERRUPTED
+        assert train.main(training(data, output, toy_flags, *opts)) == command_line.INTERRUPTED
     if left == "checkpoint":
         (output / "resume.pth.tar").unlink(missing_ok=True)
     change(data)
     capsys.readouterr()
-    assert train.main(training(data, output, toy_flags)) == 2
+    assert train.main(training(data, output, toy_flags, *opts)) == 2
     assert f'"{output}" was trained on other {said} so far' in capsys.readouterr().err
 
 

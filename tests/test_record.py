@@ -41,15 +41,6 @@ def test_the_second_run_of_a_process_is_that_of_its_command_in_a_process_of_its_
     assert one == other
 
 
-def test_runs_of_one_process_have_their_own_logs(written_run: Path) -> None:
-    base, novel = ((written_run / part / "log.txt").read_text() for part in ("base", "novel"))
-    assert "epoch [3/3]" in base
-    assert "Novel classes at the" not in base
-    assert "epoch [3/3]" not in novel
-    assert "Novel classes at the" in novel
-    assert base.count("** Config **") == novel.count("** Config **") == 1
-
-
 def test_the_record_says_what_was_found_and_how(
     written_run: Path, toy_data: Path, tiny_clip_path: Path
 ) -> None:

@@ -460,26 +460,6 @@ def test_a_backbone_of_other_weights_is_told_from_that_of_training(
     assert "used because the command line names them" in caplog.text
 
 
-def test_training_is_not_continued_on_other_weights(
-    call: Call, tiny_clip_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clip = tmp_path / "clip.pt"
-    shutil.copy(tiny_clip_path, clip)
-    opts = ["MODEL.BACKBONE.NAME", str(clip), "OPTIM.MAX_EPOCH", "2", "TEST.NO_TEST", "True"]
-    opts += ["TRAIN.RESUME_SECONDS", "0"]
-    with monkeypatch.context() as patched:
-        patched.setattr("trainers.heba.HeBA.after_epoch", cut)  # the resume file is written before
-        assert call(tmp_path / "cut", *opts)[0] == command_line.INTERRUPTED
-    weights = torch.load(clip, weights_only=True)
-    weights["visual.proj"] += 1
-    torch.save(weights, clip)
-    status, _, errors = call(tmp_path / "cut", *opts)
-    assert status == 2
-    assert 'was trained on other weights so far than backbone "' in errors
-    shutil.copy(tiny_clip_path, clip)
-    assert call(tmp_path / "cut", *opts)[0] == 0
-
-
 def cut(_: object) -> None:
     raise KeyboardInterrupt
 
@@ -636,13 +616,6 @@ def test_an_interrupt_says_how_to_go_on(toy_data: Path, toy_flags: list[str], tm
 def test_help_needs_no_torch() -> None:
     code = "import sys, train; train.parse_args(['--seed', '1']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ).returncode == 0
-
-
-def test_whole_numbers_are_taken_where_floats_belong(toy_data: Path, toy_flags: list[str]) -> None:
-    opts = [*toy_flags, "TRAINER.HeBA.ADAPTER_SCALE_NOVEL", "0", "OPTIM.LR", "1"]
-    cfg = setup_cfg(train.parse_args(command(toy_data, toy_data, opts)))
-    assert cfg.TRAINER.HeBA.ADAPTER_SCALE_NOVEL == 0.0
-    assert isinstance(cfg.OPTIM.LR, float)
 
 
 def test_none_takes_back_only_what_is_none_by_default(tmp_path: Path) -> None:

@@ -73,14 +73,18 @@ def test_fast_steps_come_with_one_minus_the_ratio_and_are_shared_within_a_block(
     assert {block[place].scale for block in learner.text_adapter.values() for place in block} == {0.025}
 
 
-def test_class_features_follow_weights_scale_and_classes_at_once(
-    model: CustomCLIP, images: torch.Tensor
+def test_class_features_are_kept_where_asked_and_else_follow_weights_scale_and_classes_at_once(
+    model: CustomCLIP, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.eval()
+    computed, text_features = [], model.text_features
+    monkeypatch.setattr(model, "text_features", lambda: computed.append(1) or text_features())
     with torch.no_grad():
         first = model(images)
         with model.keep_text_features():
-            assert torch.equal(model(images), first)
+            for _ in range(2):
+                assert torch.equal(model(images), first)
+        assert len(computed) == 2  # once before, once for both
         model.adapter_learner.set_scale(0.5)
         second = model(images)
         assert not torch.allclose(first, second)

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,9 +15,12 @@ from clip.model import CLIP
 from clip.model import build_model as build_clip
 from runner.config import setup_cfg
 from tests.conftest import ROOT
-from tests.goldens import tiny_clip_weights
+from tests.goldens import build, tiny_clip_weights
 from tests.rmadapter_reference import Reference
 from train import parse_args
+from trainers.clip_trainer import ClipTrainer
+from trainers.mmadapter import MultiModalAdapter
+from trainers.mmadapter_pp import MultiModalAdapterPP
 from trainers.rmadapter import RMAdapter
 from trainers.rmadapter_ablations import CHOICES, VariedAdapter
 
@@ -146,15 +148,22 @@ def test_sizes_at_vit_b16() -> None:
     assert size(SHARING="up") == (666_112 + 345_088, 345_088)
 
 
-@pytest.mark.parametrize("options", [{}, {"SHARING": "none", "REC_LAYERS": 3}], ids=["default", "varied"])
-def test_initial_values_are_mmas(tiny_clip_path: Path, options: dict) -> None:
-    torch.manual_seed(0)
-    clip_model = build_clip(torch.load(tiny_clip_path, weights_only=True)).float()
-    settings = configuration(ADAPTER_START=1, ADAPTER_END=4, **options)
-    found = method(settings).adapters(clip_model, ClassPrompts.tokenize([["a"]]))
+@pytest.mark.parametrize(
+    ("trainer", "options"),
+    [
+        (RMAdapter, {}),
+        (RMAdapter, {"SHARING": "none", "REC_LAYERS": 3}),
+        (MultiModalAdapter, {}),
+        (MultiModalAdapterPP, {}),
+    ],
+)
+def test_initial_values_are_he_normal_over_outputs_and_biases_zero_but_for_mmapp(
+    trainer: type[ClipTrainer], options: dict
+) -> None:
+    found = build(trainer, ["a"], prompts=[["a"]], ADAPTER_START=1, ADAPTER_END=4, **options).adapter_learner
     for name, weight in found.named_parameters():
         if name.endswith("bias"):
-            assert not weight.any(), name
+            assert weight.any() == (trainer is MultiModalAdapterPP), name
         else:
             tolerance = 4 / weight.numel() ** 0.5
             assert abs(weight.std() * (len(weight) / 2) ** 0.5 - 1) < tolerance, name  # sqrt(2 / outputs)

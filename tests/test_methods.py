@@ -5,6 +5,7 @@ if the configuration does not fit a CLIP of 4 blocks.
 """
 
 import copy
+import json
 import pickle
 import re
 from collections.abc import Callable, Iterator
@@ -228,6 +229,17 @@ def test_only_the_methods_weights_learn_and_all_of_them_do(house: House, trained
             if trained.reached[name]:
                 assert not torch.equal(weight, trained.initial[name]), name
     assert trained.trainer.num_trainable == sum(weight.numel() for weight in own) > 0
+
+
+def test_the_learning_rate_changes_with_the_epoch_alone(trained: Training) -> None:
+    """The last step of an epoch is logged with the next one's."""
+    lines = (trained.folder / "metrics.jsonl").read_text().splitlines()
+    rates = [json.loads(line)["lr"] for line in lines]
+    steps = len(rates) // EPOCHS
+    first, second, last = rates[0], rates[steps], rates[-1]
+    assert rates == [first] * (steps - 1) + [second] * steps + [last]
+    assert first != second != last
+    assert trained.trainer.cfg.OPTIM.LR in (first, second)  # a warm-up has the first epoch
 
 
 def test_training_changes_the_logits(house: House, trained: Training, tmp_path: Path) -> None:

@@ -81,6 +81,17 @@ def rewrite(path: Path, change: Callable[[dict, dict], None]) -> None:
     save_file(tensors, path, metadata)
 
 
+def test_an_exported_file_needs_no_data(copy: Path, toy_data: Path) -> None:
+    def move(tensors: dict, metadata: dict) -> None:
+        metadata["config"] = metadata["config"].replace(str(toy_data), "/gone")
+
+    before = read_adapter(exported(copy))
+    rewrite(exported(copy), move)
+    model, cfg, _ = load_adapter(exported(copy))
+    assert cfg.DATASET.ROOT == "/gone"
+    assert model.prompts.texts == before.prompts
+
+
 def drop(tensors: dict, metadata: dict) -> None:
     del tensors["text_adapter.1.att_conv.up.weight"]
 

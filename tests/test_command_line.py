@@ -273,18 +273,6 @@ def test_files_nested_too_deep_are_named(tmp_path: Path) -> None:
     assert recorded_weights(tmp_path) is None
 
 
-def test_an_interrupted_run_ends_the_script_that_would_go_on_with_others(tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\ncase "$1" in *train.py) echo run >&2; exit 130;; esac\n')
-    python.chmod(0o755)
-    for script in ("heba/ablate.sh", "zsclip/base2new.sh", "heba/base2new_train.sh"):
-        command = ["bash", str(ROOT / "scripts" / script), "caltech101", "1"]
-        done = subprocess.run(
-            command, env=os.environ | {"PYTHON": str(python)}, capture_output=True, text=True
-        )
-        assert (done.returncode, done.stderr) == (130, "run\n")
-
-
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "", "²", "1_000"])
 def test_what_is_no_number_of_things_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     parser = command_line.Parser()

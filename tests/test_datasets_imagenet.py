@@ -12,7 +12,7 @@ import train
 from dassl.data import DataManager
 from dassl.data.datasets import build_dataset
 from datasets.imagenet import class_files
-from tests.conftest import ROOT
+from tests.conftest import train_words
 from tests.test_datasets import config
 from trainers.class_texts import DATASETS, class_texts
 
@@ -216,13 +216,8 @@ def test_a_model_of_imagenet_is_evaluated_among_a_variants_own_classes(
     (tmp_path / "descriptions" / "imagenet.json").write_text(json.dumps(described))
 
     def command(name: str, *flags: str) -> list[str]:
-        return [
-            *("--root", str(tmp_path), "--seed", "1", "--trainer", "HeBA"),
-            *("--output-dir", str(tmp_path / "out" / name)),
-            *("--dataset-config-file", str(ROOT / "configs" / "datasets" / f"{name}.yaml")),
-            *("--config-file", str(ROOT / "configs" / "trainers" / "HeBA" / "x2d.yaml")),
-            *(*flags, *toy_flags, "OPTIM.MAX_EPOCH", "1", "TRAINER.HeBA.ADAPTER_START", "3"),
-        ]
+        opts = [*toy_flags, "OPTIM.MAX_EPOCH", "1", "TRAINER.HeBA.ADAPTER_START", "3"]
+        return train_words(tmp_path, tmp_path / "out" / name, *flags, *opts, config="x2d", dataset=name)
 
     assert train.main(command("imagenet")) == 0
     trained = ["--eval-only", "--model-dir", str(tmp_path / "out" / "imagenet"), "--load-epoch", "last"]

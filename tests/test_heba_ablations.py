@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import train
 from adapt.attach import SlowFastLearner
 from clip.model import build_model
-from runner.config import setup_cfg
 from tests.test_heba import adapters, options
 from trainers.heba import Bottleneck, HeBA, HeterogeneousBottlenecks, TextBottleneck, VisualBottleneck
 from trainers.heba_ablations import CHOICES, Ablation, ConvVariant, TextVariant, Variant
@@ -123,21 +121,6 @@ def test_the_class_token_passes_a_dense_visual_stream_by(tiny_clip_path: Path) -
 def test_an_unknown_choice_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match=f'TRAINER.HeBA.{key} is "other"; set it to one of'):
         HeBA.method.from_options(options(**{key: "other"}))
-
-
-@pytest.mark.parametrize(
-    ("key", "choice"), [(key, choice) for key, choices in ALL_CHOICES.items() for choice in choices]
-)
-def test_every_choice_arrives_as_the_word_it_is(tmp_path: Path, key: str, choice: str) -> None:
-    """By the command line and by YAML, both of which turn some words into truth values and numbers."""
-    name = f"TRAINER.HeBA.{key}"
-    file = tmp_path / "mine.yaml"
-    file.write_text(f"MODEL: {{BACKBONE: {{NAME: ViT-B/16}}}}\nTRAINER: {{HeBA: {{{key}: {choice}}}}}\n")
-    arguments = ["--trainer", "HeBA", "--config-file", str(file)]
-    for opts in ([], [name, choice]):
-        found = setup_cfg(train.parse_args([*arguments, *opts])).TRAINER.HeBA
-        assert found[key] == choice
-        HeBA.method.from_options(found)
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,3 @@ def test_unreached_weights_of_the_last_image_block_get_zero_and_still_decay(tiny
     assert not dead.grad.any()
     optim.step()
     torch.testing.assert_close(dead.detach(), before * (1 - 0.1 * 0.5))
-
-
-def test_a_compiled_adapter_has_no_graph_break() -> None:
-    explained = torch._dynamo.explain(adapter(VisualBottleneck).eval())(torch.randn(2, 17, WIDTH))
-    assert explained.graph_break_count == 0

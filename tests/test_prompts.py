@@ -126,10 +126,8 @@ def test_a_run_on_folders_that_read_alike_ends_with_one_line(
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["cat", "cat"], '"cat" and "cat" are the same'),
         (["cat", "Cat"], '"cat" and "Cat" are the same'),
         (["cat", ""], '--classes: the class name "" is empty'),
-        ([" "], '--classes: the class name " " is empty'),
         (["cat"], '--classes is "cat" alone, so every answer would be that; give two names or more ('),
         (["cat,dog"], "give two names or more; separate the names by spaces, not by commas"),
     ],

@@ -1,5 +1,6 @@
 """How adapters are attached to CLIP, and how their scale enters value and gradient."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -140,11 +141,31 @@ class ScaledAdapter(nn.Module):
             return x
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        return self.compute(x)
+        return self.compute(x).to(x.dtype)
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
-        """The adapted ``x``, in its dtype."""
+        """Returns the adapted ``x``."""
         raise NotImplementedError
+
+
+class GridAdapter(ScaledAdapter):
+    """Lets the class token of images ``(B, 1 + N, d)`` pass by; the class after it adapts ``(B, N, d)``."""
+
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] == 1:  # the class token alone, in the last block
+            return with_zero_grad(x, *self.parameters())
+        return torch.cat([x[:, :1], super().compute(x[:, 1:])], dim=1)
+
+
+def to_grid(tokens: torch.Tensor) -> torch.Tensor:
+    """Returns ``(B, N, d)`` tokens as a ``(B, d, sqrt(N), sqrt(N))`` channels-last image."""
+    side = math.isqrt(tokens.shape[1])
+    return tokens.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+
+
+def from_grid(image: torch.Tensor) -> torch.Tensor:
+    """Undoes ``to_grid``."""
+    return image.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 class SlowFastLearner(nn.Module):

@@ -431,7 +431,7 @@ def test_a_resnet_is_refused_before_it_is_downloaded_where_a_vit_is_adapted(
     with torch.device("meta"):
         resnet = CLIP(1024, 224, (3, 4, 6, 3), 64, None, 77, 49408, 512, 8, 12)
     with pytest.raises(ValueError, match="image encoder is a ResNet"):  # whose name does not tell
-        cls.method_of(cfg).adapters(resnet, ClassPrompts.tokenize([["a"]]))
+        cls.method_of(cfg).attach_adapters(resnet, ClassPrompts.tokenize([["a"]]))
     cfg.defrost()
     cfg.MODEL.BACKBONE.NAME = "RN50"
     with pytest.raises(ValueError, match="image encoder is a ResNet, but the method of TRAINER"):

@@ -21,11 +21,13 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from adapt.attach import (
+    GridAdapter,
     ScaledAdapter,
     SlowFastLearner,
+    from_grid,
     scale_gradient,
     scale_output,
-    with_zero_grad,
+    to_grid,
 )
 from adapt.method import Batch, Method
 from adapt.model import CustomCLIP
@@ -59,7 +61,7 @@ class ConvAdapter(ScaledAdapter):
         self.conv = conv
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
-        """``Conv(x)``; zero for tokens that pass by."""
+        """Returns ``Conv(x)``."""
         raise NotImplementedError
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
@@ -78,21 +80,14 @@ class TextConv(ConvAdapter):
         return self.conv(x.transpose(1, 2)).transpose(1, 2)
 
 
-class ImageConv(ConvAdapter):
-    """On the grid of image tokens ``(B, 1 + N, d)``."""
+class ImageConv(GridAdapter, ConvAdapter):
+    """On the grid of image tokens."""
 
     def __init__(self, width: int) -> None:
         super().__init__(nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False))
 
-    def compute(self, x: torch.Tensor) -> torch.Tensor:
-        if x.shape[1] == 1:  # the class token alone, in the last block
-            return with_zero_grad(x, self.conv.weight)
-        return super().compute(x)
-
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
-        side = math.isqrt(x.shape[1] - 1)
-        grid = x[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (B, d, side, side), channels last
-        return F.pad(self.conv(grid).permute(0, 2, 3, 1).flatten(1, 2), (0, 0, 1, 0))
+        return from_grid(self.conv(to_grid(x)))
 
 
 class DepthwiseAdapters(Method):

@@ -282,9 +282,7 @@ def checked_keys(known: Any, content: Any, prefix: str, source: str) -> set[str]
                 raise ValueError(f"{source}: {name} is a number too large to compute with") from None
         kind = KINDS.get(type(default))
         if kind and KINDS.get(type(value)) != kind:
-            raise ValueError(
-                f"{source}: {name} is {value!r}; set it to {kind}, as its default {default!r} is"
-            )
+            raise ValueError(f"{source}: {name} is {value!r}; set it to {kind}, like its default {default!r}")
         for number in floats(value):
             if not math.isfinite(number):
                 raise ValueError(f"{source}: {name} is {number}; set it to a finite number")

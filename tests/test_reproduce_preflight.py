@@ -63,12 +63,15 @@ def test_all_mistakes_are_listed_at_once_and_each_once(call: Call, tmp_path: Pat
             "--shots",
             "16,4",
         ),
-        options=("OPTIM.LRR", "0.1", "OPTIM.MAX_EPOCH", "three", "TRAINER.HeBA.PERC", "fp32"),
+        options=(
+            *("OPTIM.LRR", "0.1", "OPTIM.MAX_EPOCH", "three", "TRAINER.HeBA.PERC", "fp32"),
+            *("MODEL.BACKBONE.NAME", "ViT-B/61"),  # hides none of the others
+        ),
     )
     assert status == 2
     assert list(tmp_path.iterdir()) == []
     heading, *lines = said.splitlines()
-    assert heading == "error: 8 mistakes, nothing was started:"
+    assert heading == "error: 9 mistakes, nothing was started:"
     expected = [
         "--shots takes one number in base2new, not 2",
         "--datasets: typo (no loader of that name); there are: caltech101, ",
@@ -78,6 +81,7 @@ def test_all_mistakes_are_listed_at_once_and_each_once(call: Call, tmp_path: Pat
         "command line: OPTIM.LRR 0.1: unknown key OPTIM.LRR",
         "command line: OPTIM.MAX_EPOCH three: ",
         "command line: TRAINER.HeBA.PERC fp32: unknown key TRAINER.HeBA.PERC",
+        'MODEL.BACKBONE.NAME: "ViT-B/61" is neither a CLIP model',
     ]
     for line, start in zip(lines, expected, strict=True):
         assert line.startswith(f"  - {start}")
@@ -91,7 +95,7 @@ def test_all_mistakes_are_listed_at_once_and_each_once(call: Call, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("OPTIM.LR nan", "OPTIM.LR"),
+        ("OPTIM.LR nan", "OPTIM.LR is 'nan'; set it to a number, like its default 0.0003"),
         ("OPTIM.WEIGHT_DECAY -1", "OPTIM.WEIGHT_DECAY is -1"),
         ("TRAINER.HeBA.ADAPTER_SCALE_BASE 0", "is 0, so there is nothing to train; set it above 0"),
         ("DATALOADER.NUM_WORKERS -1", "DATALOADER.NUM_WORKERS is -1"),

@@ -247,6 +247,15 @@ def test_a_seed_that_is_no_number_is_one_mistake_of_the_list(call: Call) -> None
     assert "unknown key OPTIM.LRR" in lines[2]
 
 
+def test_each_seed_that_no_generator_takes_is_named_once(call: Call) -> None:
+    status, said = call("--seeds", "-1", str(10**20), "2")
+    assert status == 2
+    heading, *lines = said.splitlines()
+    assert heading == "error: 2 mistakes, nothing was started:"
+    for line, seed in zip(lines, (-1, 10**20), strict=True):
+        assert line == f"  - --seeds {seed}: generators take numbers from 0, below 4294967296"
+
+
 def test_a_seed_given_twice_counts_once(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     status, said = call("--seeds", "1", "1", "--dry-run")
     assert (status, said.splitlines()[:2]) == (

@@ -1,8 +1,11 @@
 """How every command starts and ends: usable streams, one line for an error, an exit status, no traceback.
 
+Also what several commands need to read their arguments.
+
 Imports nothing that takes time, so that Ctrl-C is answered while torch is still being imported.
 """
 
+import argparse
 import contextlib
 import errno
 import functools
@@ -16,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from reporting.text import visible
 
@@ -194,6 +197,29 @@ def fail(message: str) -> int:
     """Says what is wrong; returns the exit status."""
     say(f"error: {shortened(visible(message))}")
     return USAGE_ERROR
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage of all flags above it."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(fail(f"{message} (--help explains the flags)"))
+
+
+def natural(text: str, least: int = 0) -> int:
+    """The type of an argument that counts something.
+
+    Raises:
+        ArgumentTypeError: it is no whole number from ``least`` up.
+    """
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f'"{text}" is no such number; set it to {least} or more')
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """The type of an argument that counts something of which there must be one."""
+    return natural(text, 1)
 
 
 @contextlib.contextmanager

@@ -24,9 +24,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-from command_line import fail, one_line_errors
+from command_line import Parser, fail, one_line_errors
 from reporting import compare, family, machine, published, render
-from reporting.command import Parser, not_a_folder, print_lines, print_strays
+from reporting.command import not_a_folder, print_lines, print_strays
 from reporting.layout import find_places
 from reporting.tables import Table, make_tables, overviews
 

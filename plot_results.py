@@ -20,10 +20,10 @@ import argparse
 import os
 from pathlib import Path
 
-from command_line import fail, one_line_errors
+from command_line import Parser, fail, one_line_errors
 from fileio import write_text
 from reporting import compare, published
-from reporting.command import Parser, not_a_folder, print_lines, print_strays
+from reporting.command import not_a_folder, print_lines, print_strays
 from reporting.layout import find_places
 from reporting.page import make_page
 from reporting.read import RUN_FILE

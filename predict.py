@@ -37,7 +37,7 @@ from adapt.adapter_file import FILE_NAME
 from adapt.method import build_model
 from adapt.model import CustomCLIP, load_clip
 from adapt.prompts import check_distinct
-from command_line import one_line, one_line_errors, say
+from command_line import one_line, one_line_errors, positive, say
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
@@ -308,17 +308,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action=argparse.BooleanOptionalAction,
         help="activation of the zero-shot weights, where their file does not tell",
     )
-    parser.add_argument("--topk", type=int, default=3, help="classes to show for each picture")
+    parser.add_argument("--topk", type=positive, default=3, help="classes to show for each picture")
     parser.add_argument("--format", choices=("text", "json", "csv"), default="text")
     parser.add_argument(
         "--upright",
         action=argparse.BooleanOptionalAction,
         help="turn pictures as their EXIF orientation says (default: as the run did in training)",
     )
-    args = parser.parse_args(argv)
-    if args.topk < 1:
-        parser.error(f"--topk is {args.topk}; set it to 1 or more")
-    return args
+    return parser.parse_args(argv)
 
 
 @one_line_errors(memory="classify fewer classes, use a smaller backbone, or close other programs")

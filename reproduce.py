@@ -32,9 +32,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
-from command_line import INTERRUPTED, fail, one_line_errors
+from command_line import INTERRUPTED, Parser, one_line_errors, positive
 from runner import ROOT, calibrate
 from runner.display import Display, clock, time_left
 from runner.jobs import OWN_KEYS, PROTOCOLS, Job, Plan, config_name, expand, models, named_trainers
@@ -45,13 +44,6 @@ from runner.slots import cpu_slots, gpu_slots
 
 FAILED = 1
 DRAWN = "demo"  # the data set that the protocol of this name draws
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are one line, without the usage of all flags above it."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.exit(fail(f"{message} (--help explains the flags)"))
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -74,7 +66,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--config", default="", help="file below configs/trainers/<trainer> instead of the protocol's own")
     add("--source", default="imagenet", help="training data set of cross_dataset and domain_generalization")
     add("--gpus", **LIST, help="one job a GPU at a time: 0,1,2,3 (of CUDA_VISIBLE_DEVICES), UUIDs, or all")
-    add("--jobs", type=int, default=1, help="jobs at a time on the CPU, which share its cores")
+    add("--jobs", type=positive, default=1, help="jobs at a time on the CPU, which share its cores")
     add("--launcher", choices=["local", "slurm"], default="local")
     add("--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="e.g. partition=gpu timeout_min=60")
     add("--strict", action="store_true", help="stop if a data set of `all` is missing")
@@ -124,8 +116,9 @@ def make_plan(args: argparse.Namespace, output: Path, problems: Problems) -> tup
         shots = tuple(number for number in shots if number not in wrong) or protocol.shots
     if len(shots) > 1 and args.protocol != "few_shot":
         problems.add(f"--shots takes one number in {args.protocol}, not {len(shots)}")
-    if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
-        problems.add(f"--seeds {wrong[0]}: generators take numbers from 0, below {2**32}")
+    for seed in [seed for seed in seeds if not 0 <= seed < 2**32]:
+        problems.add(f"--seeds {seed}: generators take numbers from 0, below {2**32}")
+    seeds = tuple(seed for seed in seeds if 0 <= seed < 2**32) or (1,)
     options = list(args.options)
     if len(options) % 2:
         problems.add(f"after -- come pairs KEY VALUE, not {len(options)} words: {shlex.join(options)}")

@@ -1,5 +1,6 @@
 """How adapters are attached to CLIP, and how their scale enters value and gradient."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,7 +25,7 @@ class Adapted(nn.Module):
 
 
 def check_vit(is_vit: bool, key: str) -> None:
-    """Raises ValueError unless CLIP's image encoder is a vision transformer."""
+    """Raises ValueError unless CLIP's image encoder is a vision transformer; ``key`` is of the options."""
     if not is_vit:
         raise ValueError(
             f"MODEL.BACKBONE.NAME is a CLIP whose image encoder is a ResNet, but the method of {key} adapts "
@@ -32,28 +33,30 @@ def check_vit(is_vit: bool, key: str) -> None:
         )
 
 
-def adapted_blocks(
-    encoder: Transformer, blocks: tuple[int, int], key: str, name: str
-) -> Iterator[tuple[int, nn.Module]]:
-    """Numbers and modules of an encoder's adapted blocks.
+def adapted_blocks(clip_model: CLIP, options: Any, key: str) -> Iterator[tuple[str, Transformer, int]]:
+    """Yields ``text`` or ``visual``, that encoder and the number of each block to adapt, text first.
 
     Args:
-        encoder: text or image transformer.
-        blocks: first and last one, from 1; last -1 is each encoder's last.
-        key: of the options, for the message.
-        name: text or image.
+        clip_model: its image encoder is a ViT.
+        options: ``ADAPTER_START`` and ``ADAPTER_END``, the first and the last block, counted from 1;
+            ADAPTER_END -1 is each encoder's last.
+        key: of the options, for messages: ``TRAINER.HeBA``.
 
     Raises:
-        ValueError: the range does not fit.
+        ValueError: the image encoder is no ViT, or the range does not fit an encoder.
     """
-    count = len(encoder.resblocks)
-    first, last = blocks[0], count if blocks[1] == -1 else blocks[1]
-    if not 1 <= first <= last <= count:
-        raise ValueError(
-            f"{key}.ADAPTER_START {first} and {key}.ADAPTER_END {last} do not fit the {name} encoder's "
-            f"{count} blocks; they count from 1, and ADAPTER_END -1 is each encoder's last"
-        )
-    return ((number, encoder.resblocks[number - 1]) for number in range(first, last + 1))
+    check_vit(hasattr(clip_model.visual, "transformer"), key)
+    for name, encoder in (("text", clip_model.transformer), ("visual", clip_model.visual.transformer)):
+        count = len(encoder.resblocks)
+        first = options.ADAPTER_START
+        last = count if options.ADAPTER_END == -1 else options.ADAPTER_END
+        if not 1 <= first <= last <= count:
+            raise ValueError(
+                f"{key}.ADAPTER_START {first} and {key}.ADAPTER_END {last} do not fit the {name} encoder's "
+                f"{count} blocks; they count from 1, and ADAPTER_END -1 is each encoder's last"
+            )
+        for number in range(first, last + 1):
+            yield name, encoder, number
 
 
 class _Scale(torch.autograd.Function):
@@ -138,30 +141,50 @@ class ScaledAdapter(nn.Module):
             return x
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        return self.compute(x)
+        return self.compute(x).to(x.dtype)
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
-        """The adapted ``x``, in its dtype."""
+        """Returns the adapted ``x``."""
         raise NotImplementedError
 
 
-class SlowFastLearner(nn.Module):
-    """Adapters on the input of a block's attention and on the hidden layer of its MLP (HeBA, LwEIB).
+class GridAdapter(ScaledAdapter):
+    """Lets the class token of images ``(B, 1 + N, d)`` pass by; the class after it adapts ``(B, N, d)``."""
 
-    They go by the published names (``visual_adapter.3.mlp_conv``; blocks from 1), and are the very modules
-    attached to CLIP's blocks. All have the scale s, but inside ``drawn_scales``.
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] == 1:  # the class token alone, in the last block
+            return with_zero_grad(x, *self.parameters())
+        return torch.cat([x[:, :1], super().compute(x[:, 1:])], dim=1)
+
+
+def to_grid(tokens: torch.Tensor) -> torch.Tensor:
+    """Returns ``(B, N, d)`` tokens as a ``(B, d, sqrt(N), sqrt(N))`` channels-last image."""
+    side = math.isqrt(tokens.shape[1])
+    return tokens.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+
+
+def from_grid(image: torch.Tensor) -> torch.Tensor:
+    """Undoes ``to_grid``."""
+    return image.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+class SlowFastLearner(nn.Module):
+    """Attaches adapters to the input of each attention and to the hidden layer of each MLP (HeBA, LwEIB).
+
+    It holds them under their published names (``visual_adapter.3.mlp_conv``; blocks from 1). All have the
+    scale s, except inside ``drawn_scales``.
 
     Args:
         clip_model: gets the adapters.
         text: makes a text adapter of a width.
         visual: makes an image adapter of a width.
-        options: ``ADAPTER_START``, ``ADAPTER_END``, ``ADAPTER_SCALE_FACTOR``, ``SLOW_FAST_RATIO``.
+        options: ``ADAPTER_SCALE_FACTOR``, ``SLOW_FAST_RATIO``, and those of ``adapted_blocks``.
         scale: s.
-        key: of the options, for messages: ``TRAINER.HeBA``.
+        key: of the options, for messages.
         places: attention, mlp or both.
 
     Raises:
-        ValueError: the image encoder is no ViT, or the range of blocks does not fit the encoders.
+        ValueError: see ``adapted_blocks``.
     """
 
     def __init__(
@@ -175,29 +198,23 @@ class SlowFastLearner(nn.Module):
         places: str = "both",
     ) -> None:
         super().__init__()
-        check_vit(hasattr(clip_model.visual, "transformer"), key)
         self.base_scale, self.fast_scale = scale, scale * options.ADAPTER_SCALE_FACTOR
         self.slow_fast_ratio = options.SLOW_FAST_RATIO
-        blocks = (options.ADAPTER_START, options.ADAPTER_END)
-        encoders = {
-            "text_adapter": (clip_model.transformer, text, "text"),
-            "visual_adapter": (clip_model.visual.transformer, visual, "image"),
-        }
-        for attribute, (encoder, make, name) in encoders.items():
-            adapters = nn.ModuleDict()
-            for number, block in adapted_blocks(encoder, blocks, key, name):
-                adapters[str(number)] = here = nn.ModuleDict()
-                if places in ("attention", "both"):
-                    here["att_conv"] = make(encoder.width)
-                    block.ln_1 = Adapted(block.ln_1, here["att_conv"])
-                if places in ("mlp", "both"):
-                    here["mlp_conv"] = make(4 * encoder.width)
-                    block.mlp.c_fc = Adapted(block.mlp.c_fc, here["mlp_conv"])
-            setattr(self, attribute, adapters)
+        self.text_adapter, self.visual_adapter = nn.ModuleDict(), nn.ModuleDict()
+        for name, encoder, number in adapted_blocks(clip_model, options, key):
+            block, pair = encoder.resblocks[number - 1], nn.ModuleDict()
+            adapters, make = (self.text_adapter, text) if name == "text" else (self.visual_adapter, visual)
+            if places in ("attention", "both"):
+                pair["att_conv"] = make(encoder.width)
+                block.ln_1 = Adapted(block.ln_1, pair["att_conv"])
+            if places in ("mlp", "both"):
+                pair["mlp_conv"] = make(4 * encoder.width)
+                block.mlp.c_fc = Adapted(block.mlp.c_fc, pair["mlp_conv"])
+            adapters[str(number)] = pair
         self.set_scale(scale)
 
     def adapters(self) -> list[ScaledAdapter]:
-        """Those of both encoders."""
+        """Returns the adapters of both encoders."""
         return [module for module in self.modules() if isinstance(module, ScaledAdapter)]
 
     def set_scale(self, scale: float) -> None:
@@ -207,7 +224,7 @@ class SlowFastLearner(nn.Module):
 
     @contextmanager
     def drawn_scales(self) -> Iterator[None]:
-        """Slow-fast: inside, each block of each encoder has s * factor with probability 1 - ratio, else s."""
+        """Draws slow-fast scales: a block's adapters get s * factor with probability 1 - ratio, else s."""
         with kept_scales(self.adapters()):
             for blocks in (self.text_adapter, self.visual_adapter):
                 for block in blocks.values():

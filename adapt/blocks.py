@@ -33,7 +33,7 @@ class ParallelAdapter(nn.Module):
         return y + self.adapter(self.norm(layout.pooled_tokens(x) if last else x))
 
 
-class Prompts(nn.Module):
+class PromptVectors(nn.Module):
     """Learned prompts ``(n, D)``: vectors, or a linear map of vectors that stand elsewhere."""
 
     def __init__(self, vectors: nn.Parameter, proj: nn.Linear | None = None) -> None:
@@ -45,10 +45,10 @@ class Prompts(nn.Module):
         return self.proj(self.vectors)
 
 
-class Prompted(nn.Module):
+class PromptedBlock(nn.Module):
     """A frozen block; some of the tokens that enter it are replaced by prompts (MaPLe)."""
 
-    def __init__(self, block: nn.Module, prompts: Prompts) -> None:
+    def __init__(self, block: nn.Module, prompts: PromptVectors) -> None:
         super().__init__()
         self.block = block
         self.prompts = prompts
@@ -61,7 +61,7 @@ class Prompted(nn.Module):
         return self.block(self.replace(x, layout), layout, last)
 
 
-class PromptedText(Prompted):
+class PromptedText(PromptedBlock):
     """Of a text encoder: the n tokens after each start of text are replaced."""
 
     def replace(self, x: torch.Tensor, layout: PackedText | None) -> torch.Tensor:
@@ -72,7 +72,7 @@ class PromptedText(Prompted):
         return torch.where(there.unsqueeze(-1), F.embedding(index.clamp(0, len(prompts) - 1), prompts), x)
 
 
-class PromptedImage(Prompted):
+class PromptedImage(PromptedBlock):
     """Of an image encoder: the last n tokens are replaced."""
 
     def replace(self, x: torch.Tensor, layout: Layout | None) -> torch.Tensor:
@@ -80,10 +80,10 @@ class PromptedImage(Prompted):
         return torch.cat([x[:, : -len(prompts)], prompts.expand(len(x), -1, -1)], dim=1)
 
 
-class Appended(nn.Module):
+class AppendedPrompts(nn.Module):
     """The frozen norm of the tokens that enter an image encoder, with n prompts behind them."""
 
-    def __init__(self, norm: nn.Module, prompts: Prompts) -> None:
+    def __init__(self, norm: nn.Module, prompts: PromptVectors) -> None:
         super().__init__()
         self.norm = norm
         self.prompts = prompts

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapt.attach import adapted_blocks, check_vit
+from adapt.attach import adapted_blocks
 from adapt.blocks import ParallelAdapter
 from clip.model import CLIP
 
@@ -48,14 +48,14 @@ class CrossModalLearner(nn.Module):
     """The layers by their published names: ``text_adapter.5.down.0``, ``shared_adapter.5.0``; blocks from 1.
 
     Args:
-        options: ``ADAPTER_START``, ``ADAPTER_END`` and ``ADAPTER_DIM``.
+        options: ``ADAPTER_DIM``, and those of ``adapted_blocks``.
         clip_model: gets the adapters.
         key: of the options, for messages.
-        kind: what stands beside a block.
+        kind: class of the adapter parallel to a block.
         drop: probability of dropout behind the shared layer; None: there is no such layer.
 
     Raises:
-        ValueError: the image encoder is no ViT, or the range of blocks does not fit the encoders.
+        ValueError: see ``adapted_blocks``.
     """
 
     def __init__(
@@ -67,41 +67,30 @@ class CrossModalLearner(nn.Module):
         drop: float | None = None,
     ) -> None:
         super().__init__()
-        check_vit(hasattr(clip_model.visual, "transformer"), key)
         rank = options.ADAPTER_DIM
-        if rank < 1:
-            raise ValueError(f"{key}.ADAPTER_DIM is {rank}; set it to 1 or more")
         self.text_adapter = nn.ModuleDict()
         self.visual_adapter = nn.ModuleDict()
         self.shared_adapter = nn.ModuleDict()
         self._adapters: list[CrossModalAdapter] = []  # they stand in CLIP; their layers are listed here
-        encoders = (
-            (clip_model.transformer, self.text_adapter, "text"),
-            (clip_model.visual.transformer, self.visual_adapter, "image"),
-        )
-        for encoder, branches, name in encoders:
-            blocks = (options.ADAPTER_START, options.ADAPTER_END)
-            for number, block in adapted_blocks(encoder, blocks, key, name):
-                if str(number) not in self.shared_adapter:
-                    more = [] if drop is None else [nn.Dropout(drop)]
-                    self.shared_adapter[str(number)] = nn.Sequential(nn.Linear(rank, rank), nn.ReLU(), *more)
-                branches[str(number)] = Branch(encoder.width, rank)
-                adapter = kind(branches[str(number)], self.shared_adapter[str(number)])
-                encoder.resblocks[number - 1] = ParallelAdapter(block, adapter, block.ln_1)
-                self._adapters.append(adapter)
-        self.reset_parameters()
-
-    def linears(self) -> Iterator[nn.Linear]:
-        """Every layer with weights."""
-        return (module for module in self.modules() if isinstance(module, nn.Linear))
-
-    def reset_parameters(self) -> None:
-        """He normal weights over outputs, as published; biases keep PyTorch's."""
-        for layer in self.linears():
+        branches = {"text": self.text_adapter, "visual": self.visual_adapter}
+        for name, encoder, number in adapted_blocks(clip_model, options, key):
+            block, here = encoder.resblocks[number - 1], str(number)
+            if here not in self.shared_adapter:
+                more = [] if drop is None else [nn.Dropout(drop)]
+                self.shared_adapter[here] = nn.Sequential(nn.Linear(rank, rank), nn.ReLU(), *more)
+            branches[name][here] = Branch(encoder.width, rank)
+            adapter = kind(branches[name][here], self.shared_adapter[here])
+            encoder.resblocks[number - 1] = ParallelAdapter(block, adapter, block.ln_1)
+            self._adapters.append(adapter)
+        for layer in self.linears():  # as published; biases keep PyTorch's initial values
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
+    def linears(self) -> Iterator[nn.Linear]:
+        """Returns every layer with weights."""
+        return (module for module in self.modules() if isinstance(module, nn.Linear))
+
     def adapters(self) -> list[CrossModalAdapter]:
-        """What stands beside the blocks of both encoders."""
+        """Returns the adapters of both encoders."""
         return self._adapters
 
     def set_scale(self, scale: float) -> None:

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from adapt.method import Method
+from adapt.options import check_number
 from adapt.prompts import ClassPrompts, readable, template_prompts
 from clip import clip
 from clip.layout import PackedText, end_of_text
@@ -62,8 +63,7 @@ class Context:
             raise ValueError(
                 f'{key}.CLASS_TOKEN_POSITION is "{position}"; set it to one of {", ".join(POSITIONS)}'
             )
-        if options.N_CTX < 1:
-            raise ValueError(f"{key}.N_CTX is {options.N_CTX}; set it to 1 or more")
+        check_number(options.N_CTX, f"{key}.N_CTX", 1)
         words, number = readable(options.CTX_INIT).strip(), options.N_CTX
         there = count_tokens([words])[0] if words else number
         if learn_all_init_words:

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from adapt.model import CustomCLIP, freeze_backbone, load_clip
-from adapt.options import check_type
+from adapt.options import check_choices, check_numbers, check_type
 from adapt.precision import Precision, decide, get_precision
 from adapt.prompts import NO_DATA_SET, ClassPrompts, ClassTexts, check_distinct, template_prompts
 from adapt.sampling import sample_classes
@@ -67,6 +67,8 @@ class Method:
     negatives = -1  # negative classes for each class of a batch, see sample_classes; -1: all classes
     model_class: type[CustomCLIP] = CustomCLIP  # a subclass for another forward pass
     class_specific = False  # weights belong to single classes: others cannot be evaluated
+    limits: Mapping[str, tuple[float, float]] = {}  # least and most value of options that are numbers
+    choices: Mapping[str, Sequence[Any]] = {}  # the values that an option can have
 
     _variants: list[type["Method"]]
 
@@ -81,14 +83,9 @@ class Method:
 
     @classmethod
     def variant(cls, kind: type["Method"]) -> type["Method"]:
-        """Decorator that registers a subclass as what some options of this method ask for: an ablation."""
+        """Registers a subclass as an ablation, used where one of its own ``choices`` is not the first."""
         cls._variants.append(kind)
         return kind
-
-    @classmethod
-    def is_asked_for(cls, options: Any) -> bool:
-        """Whether these options ask for this variant."""
-        raise NotImplementedError
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -119,9 +116,12 @@ class Method:
             )
         for name, value in given.items():
             check_type(value, complete[name], f"{key}.{name}")
-        complete = SimpleNamespace(**complete | given)
-        kind = next((variant for variant in cls._variants if variant.is_asked_for(complete)), cls)
-        return kind(complete, texts)
+        complete |= given
+        for kind in cls._variants:
+            own = kind.choices.keys() - cls.choices.keys()
+            if any(complete[name] != kind.choices[name][0] for name in own):
+                return kind(SimpleNamespace(**complete), texts)
+        return cls(SimpleNamespace(**complete), texts)
 
     def __init__(self, options: Any, texts: ClassTexts = NO_DATA_SET) -> None:
         self.options = options
@@ -137,7 +137,9 @@ class Method:
         return f"TRAINER.{self.options_name}"
 
     def check_options(self) -> None:
-        """Raises ValueError where an option has a value that it cannot have."""
+        """Raises ValueError where an option has a value that it cannot have; names its key."""
+        check_numbers(self.options, self.key, self.limits)
+        check_choices(self.options, self.key, self.choices)
 
     def template(self) -> str:
         """The prompt of a class that nothing else is known of, with ``{}`` for its name."""
@@ -155,8 +157,8 @@ class Method:
         """The prompts of each class as tokens."""
         return ClassPrompts.tokenize(prompts)
 
-    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> nn.Module | None:
-        """Attaches the adapters to CLIP.
+    def attach_adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> nn.Module | None:
+        """Attaches the adapters to CLIP and returns them.
 
         Args:
             clip_model: gets them.
@@ -263,7 +265,7 @@ def build_model(
     if not clip_model.logit_scale.is_meta:  # a model without weights tells nothing of them
         warn_of_unlearned_words(clip_model, prompts)
     logger.info("Building custom CLIP")
-    model = instance.model_class(clip_model, prompts, instance.adapters(clip_model, prompts))
+    model = instance.model_class(clip_model, prompts, instance.attach_adapters(clip_model, prompts))
     model.method = instance
     clip_model.adapted_by = instance.key
     logger.info("Turning off gradients in both the image and the text encoder")

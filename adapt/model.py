@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from adapt.prompts import TOKENS_AT_ONCE, ClassPrompts
-from adapt.text_prefix import TextPrefix
 from clip import clip
 from clip.layout import PackedText, send
 from clip.model import CLIP, build_model
@@ -52,7 +51,6 @@ class CustomCLIP(nn.Module):
 
     Attributes:
         method: the ``Method`` that was added, where ``build_model`` built this.
-        text_prefix: what the frozen text blocks make of the prompts, while training steps start from it.
     """
 
     def __init__(
@@ -63,7 +61,6 @@ class CustomCLIP(nn.Module):
         self.prompts = prompts
         self.adapter_learner = adapter_learner
         self.method: Any = None
-        self.text_prefix: TextPrefix | None = None
         self._kept_text_features: torch.Tensor | None = None
 
     def encode_image(self, image: torch.Tensor) -> torch.Tensor:
@@ -72,10 +69,7 @@ class CustomCLIP(nn.Module):
 
     def encode_text(self, tokens: torch.Tensor | PackedText) -> torch.Tensor:
         """``(P, L)`` tokens, or P packed prompts → ``(P, E)`` features of length 1."""
-        states, first = None, 0
-        if self.text_prefix is not None:
-            states, first = self.text_prefix.enter(tokens)
-        return F.normalize(self.clip.encode_text(tokens, states, first).float(), dim=-1)
+        return F.normalize(self.clip.encode_text(tokens).float(), dim=-1)
 
     @torch.no_grad()
     def text_features(self) -> torch.Tensor:

@@ -15,18 +15,18 @@ def check_type(value: object, default: object, key: str) -> None:
 def check_number(value: object, key: str, least: float = 0, most: float = math.inf) -> None:
     """Raises ValueError unless ``value`` is a finite number in [``least``, ``most``]; names the key."""
     if type(value) not in (int, float) or not math.isfinite(value) or not least <= value <= most:
-        up_to = "up" if most == math.inf else f"to {most}"
-        raise ValueError(f"{key} is {value}; set it to a number from {least} {up_to}")
+        allowed = f">= {least}" if most == math.inf else f"between {least} and {most}"
+        raise ValueError(f"{key} is {value}; set it to a number {allowed}")
 
 
 def check_numbers(options: Any, key: str, limits: Mapping[str, tuple[float, float]]) -> None:
-    """``check_number`` for the options that ``limits`` names, with the least and the most of each."""
+    """Raises ValueError unless each option that ``limits`` names lies between its least and most value."""
     for name, (least, most) in limits.items():
         check_number(getattr(options, name), f"{key}.{name}", least, most)
 
 
 def check_choices(options: Any, key: str, choices: Mapping[str, Sequence[Any]]) -> None:
-    """Raises ValueError unless each option that ``choices`` names has one of its values there."""
+    """Raises ValueError unless each option that ``choices`` names has one of the values listed for it."""
     for name, allowed in choices.items():
         if (value := getattr(options, name)) not in allowed:
             raise ValueError(f'{key}.{name} is "{value}"; set it to one of {", ".join(map(str, allowed))}')

@@ -168,9 +168,14 @@ def template_prompts(classnames: Sequence[str], templates: Sequence[str]) -> lis
 
 
 def described_prompts(
-    classnames: Sequence[str], texts: ClassTexts, options: Any, key: str, context: str | None, remedy: str
+    classnames: Sequence[str],
+    texts: ClassTexts,
+    options: Any,
+    key: str,
+    context: str | None,
+    remedy: str = "",
 ) -> list[list[str]]:
-    """The prompts of HeBA, LwEIB and MMA++: descriptions, or templates where they are given.
+    """Returns the prompts of HeBA, LwEIB and MMA++: descriptions, or templates where they are given.
 
     Args:
         classnames: class names of the data set.
@@ -178,8 +183,9 @@ def described_prompts(
         options: the method's ``DESCRIPTIONS``, and ``TEMPLATES`` if it has such.
         key: where the options stand, for messages.
         context: see ``description_prompts``.
-        remedy: what to do instead when descriptions are missing, for the message.
+        remedy: what to do instead when descriptions are missing, for the message; "": set ``TEMPLATES``.
     """
+    remedy = remedy or f"; or set {key}.TEMPLATES \"('a photo of a {{}}.',)\" to train without descriptions"
     templates = getattr(options, "TEMPLATES", ())
     if texts.is_own and not options.DESCRIPTIONS:  # of a data set without descriptions
         templates = templates or (texts.template,)

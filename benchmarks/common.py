@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 from benchmarks.flops import SIZES
 from benchmarks.sides import LENGTHS, SIDES, Work
+from command_line import natural, positive
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -160,22 +161,6 @@ def cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
     return names[0].split(":", 1)[1].strip() if names else platform.processor() or platform.machine()
-
-
-def natural(text: str, least: int = 0) -> int:
-    """The type of a flag that counts something.
-
-    Raises:
-        ArgumentTypeError: it is no whole number from ``least`` up.
-    """
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f'"{text}" is no such number; set it to {least} or more')
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """The type of a flag that counts something of which there must be one."""
-    return natural(text, 1)
 
 
 def writable(text: str) -> str:

@@ -10,12 +10,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import common
+from command_line import positive
 
 
 def main() -> None:
     parser = common.parser(__doc__, rounds=3)
-    parser.add_argument("--images", type=common.positive, default=128, help="images of a batch")
-    parser.add_argument("--classes", type=common.positive, default=50)
+    parser.add_argument("--images", type=positive, default=128, help="images of a batch")
+    parser.add_argument("--classes", type=positive, default=50)
     args = parser.parse_args()
     found = common.compare(common.work(args, "eval", images=args.images, classes=args.classes), args)
     table = common.rows(found, f"{args.images} images", args.images)

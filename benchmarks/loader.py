@@ -19,6 +19,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from benchmarks import common
+from command_line import natural, positive
 from dassl.config import get_cfg_default
 from dassl.data import DatasetWrapper
 from dassl.data.data_manager import build_data_loader
@@ -59,12 +60,12 @@ def seconds(call: object) -> float:
 def main() -> None:
     parser = common.plain_parser(__doc__, rounds=3)
     parser.add_argument("--images", type=common.existing, help="folder of photographs to use instead")
-    parser.add_argument("--number", type=common.positive, default=160, help="images")
+    parser.add_argument("--number", type=positive, default=160, help="images")
     parser.add_argument(
-        "--size", type=common.positive, nargs=2, default=[500, 375], help="width and height of those made"
+        "--size", type=positive, nargs=2, default=[500, 375], help="width and height of those made"
     )
-    parser.add_argument("--workers", type=common.natural, nargs="+", default=[0, 2])
-    parser.add_argument("--batch", type=common.positive, default=16)
+    parser.add_argument("--workers", type=natural, nargs="+", default=[0, 2])
+    parser.add_argument("--batch", type=positive, default=16)
     parser.add_argument("--cache", type=float, default=1000.0, help="DATALOADER.CACHE_MB")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:

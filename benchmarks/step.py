@@ -13,14 +13,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import common
+from command_line import positive
 
 
 def main() -> None:
     parser = common.parser(__doc__)
-    parser.add_argument(
-        "--prompts", type=common.positive, nargs="+", default=[50, 96], help="classes of a step"
-    )
-    parser.add_argument("--images", type=common.positive, default=16, help="images of a step")
+    parser.add_argument("--prompts", type=positive, nargs="+", default=[50, 96], help="classes of a step")
+    parser.add_argument("--images", type=positive, default=16, help="images of a step")
     args = parser.parse_args()
     table, raw = [], {}
     for prompts in args.prompts:

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import common
 from benchmarks.loader import make_images, seconds, training_loader
 from benchmarks.sides import SIDES
+from command_line import natural
 
 FEW, MANY = 24, 96  # prompts of the two measured steps; 96 = 16 images, 5 negative classes each
 SHOTS, IMAGES, EPOCHS, NEGATIVES, DESCRIPTIONS = 16, 16, 30, 5, 20  # configs/trainers/HeBA/base2new.yaml
@@ -167,7 +168,7 @@ def measure(args: argparse.Namespace) -> tuple[Rates, int]:
 def main() -> None:
     parser = common.parser(__doc__, rounds=3, sides=False)
     parser.add_argument("--side", default="bf16", choices=SIDES, help="which code, and its precision")
-    parser.add_argument("--workers", type=common.natural, default=8, help="worker processes of the loader")
+    parser.add_argument("--workers", type=natural, default=8, help="worker processes of the loader")
     parser.add_argument(
         "--start", type=float, default=15.0, help="seconds that a run takes to start and to save"
     )

@@ -10,12 +10,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import common
+from command_line import positive
 
 
 def main() -> None:
     parser = common.parser(__doc__, rounds=3)
-    parser.add_argument("--classes", type=common.positive, default=50)
-    parser.add_argument("--descriptions", type=common.positive, default=20)
+    parser.add_argument("--classes", type=positive, default=50)
+    parser.add_argument("--descriptions", type=positive, default=20)
     args = parser.parse_args()
     sizes = {"classes": args.classes, "descriptions": args.descriptions}
     found = common.compare(common.work(args, "text", **sizes), args)

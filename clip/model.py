@@ -152,20 +152,14 @@ class CLIP(nn.Module):
         x = self.token_embedding(text.tokens) + self.positional_embedding[text.positions]
         return x.to(self.dtype)
 
-    def encode_text(self, text: Tensor | PackedText, states: Tensor | None = None, first: int = 0) -> Tensor:
+    def encode_text(self, text: Tensor | PackedText) -> Tensor:
         """Embed texts: token ids (B, L), any L up to the context length, to (B, E), not normalised.
 
         The tower is causal, so cutting off what follows the end-of-text token changes nothing, and packed
         texts (`pack`) have the same features.
-
-        Args:
-            text: token ids, or packed texts.
-            states: (T, D) tokens of packed texts where they enter block `first`; those before are passed by.
-            first: index of a block.
         """
         if isinstance(text, PackedText):
-            x = self.embed_text(text) if states is None else states
-            x = self.transformer.forward_pooled(x, text, first)
+            x = self.transformer.forward_pooled(self.embed_text(text), text)
             return self.ln_final(x) @ self.text_projection
         length = text.shape[-1]
         if length > self.context_length:

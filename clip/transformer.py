@@ -161,15 +161,9 @@ class Transformer(nn.Module):
         """Run batch-first tokens, (B, N, D) to (B, N, D)."""
         return self.resblocks(x)
 
-    def forward_pooled(self, x: Tensor, layout: Layout, first: int = 0) -> Tensor:
-        """Run tokens that lie as `layout` says; return the pooled ones of the last block, (B, D).
-
-        Args:
-            x: (B, N, D) tokens; packed texts are (T, D).
-            layout: how `x` lies.
-            first: index of the block that `x` enters.
-        """
-        *blocks, last = self.resblocks[first:]
+    def forward_pooled(self, x: Tensor, layout: Layout) -> Tensor:
+        """Run (B, N, D) tokens or packed texts (T, D); return the pooled ones of the last block, (B, D)."""
+        *blocks, last = self.resblocks
         for block in blocks:
             x = block(x, layout)
         return last(x, layout, last=True).squeeze(1)

@@ -12,13 +12,14 @@ from typing import Any
 from yacs.config import CfgNode
 
 from dassl.data.datasets import DatasetBase, Datum
-from datasets import storage
-from datasets.few_shot_cache import kept_shots
+from datasets.few_shot_pickles import stored_shots
 from datasets.raw_splits import Split, split_folders
 from datasets.splits import FETCH, PARTS, check_split
 from fileio.text import unique_keys
 
 logger = logging.getLogger(__name__)
+
+DRAW_SEED = 1  # of splits drawn from raw annotations, whatever the run's seed: all runs have the same test
 
 Images = tuple[list[Datum], list[Datum], list[Datum]]  # of train, val and test
 
@@ -64,8 +65,8 @@ class FewShotDataset(DatasetBase):
         """CoOp's draw: ``shots`` images a class for training, then ``min(shots, 4)`` for validation.
 
         The draw uses Python's global generator as CoOp's does; seeding it here again makes the shots
-        depend on the seed alone, whatever else has drawn numbers before. A list that is stored for this
-        seed in the data set's folder is taken instead.
+        depend on the seed alone, whatever else has drawn numbers before. Another repository's list for
+        this seed in the data set's folder is taken instead.
         """
         if seed >= 0:
             random.seed(seed)
@@ -75,59 +76,45 @@ class FewShotDataset(DatasetBase):
         )
         if seed < 0:  # other shots in every run
             return drawn
-        stem = self.dataset_dir / "split_fewshot" / f"shot_{shots}-seed_{seed}"
-        return kept_shots(stem, self.image_dir, (train, val), drawn)
+        path = self.dataset_dir / "split_fewshot" / f"shot_{shots}-seed_{seed}.pkl"
+        return stored_shots(path, self.image_dir, (train, val), drawn)
 
 
 class SplitFileDataset(FewShotDataset):
     """A data set whose split is one of CoOp's ``split_zhou_*.json`` files.
 
-    Where that file is missing a split is drawn from the raw annotations, as CoOp's loaders do, and kept.
+    Where that file is missing each run draws the same split from the raw annotations: the one that CoOp's
+    loaders draw and keep if their first run has seed 1.
     """
 
     split_file = ""
 
     def __init__(self, cfg: CfgNode) -> None:
-        self.seed = cfg.SEED
         self.listing = cfg.DATASET.LISTING
         super().__init__(cfg)
 
     def read_data(self) -> Images:
-        path = storage.find(self.dataset_dir, self.split_file)
-        if path is None:
-            split = self.raw_split(f"drawn from the raw annotations with seed {self.seed}; not the official")
-            check_split(split, f'the raw annotations of "{self.dataset_dir}"', self.remedy())
-            path = storage.keep(split, self.dataset_dir, self.split_file)
-            if path is None:
-                logger.warning(self.not_official(f"drawn with seed {self.seed} for this run alone"))
-                return split_images(split, self.image_dir)
-        return read_split(path, self.image_dir, self.not_official(f'the one in "{path}" was drawn'))
-
-    def raw_split(self, note: str) -> dict[str, Any]:
-        """A split drawn from the raw annotations, with a note that says so.
-
-        Raises:
-            FileNotFoundError: they are missing or cannot be read.
-        """
-        rng = random.Random(self.seed if self.seed >= 0 else None)
+        path = self.dataset_dir / self.split_file
+        warning = (
+            f"{type(self).__name__}: this is not the official split but one drawn from the raw annotations: "
+            f"accuracies are not comparable with published ones. For the official one {self.remedy()}"
+        )
+        if path.is_file():
+            return read_split(path, self.image_dir, warning)
         try:
-            return {**self.draw_split(rng), "note": note}
+            split = self.draw_split(random.Random(DRAW_SEED))
         except (OSError, ValueError, LookupError, RecursionError) as error:
             raise FileNotFoundError(
-                f'split file "{self.dataset_dir / self.split_file}" is missing; {self.remedy()} '
-                f"(none can be drawn from the raw annotations either: {error})"
+                f'split file "{path}" is missing; {self.remedy()} (none can be drawn from the raw '
+                f"annotations either: {error})"
             ) from error
+        check_split(split, f'the raw annotations of "{self.dataset_dir}"', self.remedy())
+        logger.warning(warning)
+        return split_images(split, self.image_dir)
 
     def draw_split(self, rng: random.Random) -> Split:
         """What CoOp's loader of this data set draws from its raw annotations."""
         raise NotImplementedError
-
-    def not_official(self, which: str) -> str:
-        """The warning that goes with a split of our own."""
-        return (
-            f"{type(self).__name__}: this is not the official split but {which} from the raw annotations: "
-            f"accuracies are not comparable with published ones. For the official one {self.remedy()}"
-        )
 
     def remedy(self) -> str:
         """How to get the official split file."""

@@ -61,7 +61,10 @@ class ImageFolder(FewShotDataset):
         split = draw_split(root, self.bad_images)
         path = storage.keep(split, root, SPLIT_FILE)
         if path is None:
-            logger.warning("The split cannot be kept, no folder is writable; the next run draws it again")
+            logger.warning(
+                'The split cannot be kept, "%s" is not writable; the next run draws it again',
+                storage.cached(root, SPLIT_FILE).parent,
+            )
             return self.named(split_images(split, root))
         logger.info("A split was drawn for this and all later runs: %s", path)
         return self.named(read_split(path, root))
@@ -206,7 +209,7 @@ def check_unchanged(root: Path, path: Path, parts: Iterable[list[Datum]]) -> Non
             f'No picture at "{gone[0]}" ({len(gone)} of {len(used)} are gone); put them back, or delete '
             f'"{path}" to draw another split'
         )
-    skipped = storage.load(path).get("skipped")  # a split that was drawn here has it
+    skipped = json.loads(path.read_bytes()).get("skipped")  # a split that was drawn here has it
     if not isinstance(skipped, (dict, type(None))):
         raise ValueError(
             f'"{path}": "skipped" is {reprlib.repr(skipped)}, not an object {{picture: fault}}; remove it, '

@@ -7,7 +7,7 @@ from yacs.config import CfgNode
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from datasets.base import FewShotDataset, Images, existing_folder, prepare_command
-from datasets.image_index import class_files
+from datasets.raw_splits import visible_files, visible_folders
 from datasets.splits import check_classes
 from fileio.text import unique_keys
 
@@ -35,7 +35,7 @@ class ImageNet(FewShotDataset):
     def read_data(self) -> Images:
         names = read_classnames(self.dataset_dir / "classnames.txt")
         folders = self.image_dir / "train", self.image_dir / "val"
-        files = [class_files(folder, self.dataset_dir, self.listing) for folder in folders]
+        files = [class_files(folder, self.listing) for folder in folders]
         train, test = (
             labelled_by_folder(folder, found, names) for folder, found in zip(folders, files, strict=True)
         )
@@ -82,7 +82,7 @@ class ImageNetVariant(DatasetBase):
         )
         self.image_dir = existing_folder(self.dataset_dir / self.image_dir, cfg)
         names = read_classnames(self.dataset_dir / "classnames.txt")
-        images = self.label(class_files(self.image_dir, self.dataset_dir, "sorted"), names)
+        images = self.label(class_files(self.image_dir, "sorted"), names)
         check_folders(self.image_dir, images)
         logger.info(
             "%s is a test set: all its images and classes are tested, and training would see them",
@@ -112,6 +112,25 @@ def read_classnames(path: Path) -> dict[str, str]:
         return unique_keys(line for line in lines if len(line) == 2)
     except ValueError as error:
         raise ValueError(f'"{path}": folder {error}') from error
+
+
+def class_files(folder: Path, listing: str) -> dict[str, list[str]]:
+    """The files of each class folder in ``folder``, folders in sorted order; no file is opened.
+
+    Args:
+        folder: holds the class folders.
+        listing: ``sorted``, or ``unsorted`` for the file system's order of the files.
+
+    Raises:
+        FileNotFoundError: there are no class folders.
+        ValueError: no such listing.
+    """
+    folders = visible_folders(folder) if folder.is_dir() else []
+    if not folders:
+        raise FileNotFoundError(
+            f'"{folder}" has no class folders (n01440764, …); sort the images into one folder a class'
+        )
+    return {wnid: visible_files(folder / wnid, listing) for wnid in folders}
 
 
 def labelled_by_folder(folder: Path, files: dict[str, list[str]], names: dict[str, str]) -> list[Datum]:

@@ -128,8 +128,8 @@ def command(args: argparse.Namespace) -> str:
 def prepare(sources: "list[Source]", args: argparse.Namespace) -> bool:
     """Prepares data sets one after the other; one that fails does not stop the others."""
     from datasets.preparation.check import Report, table
-    from datasets.preparation.errors import NoRoom, one_line
     from datasets.preparation.run import prepare as prepare_one
+    from fileio.errors import NoRoom, one_line
 
     root = Path(args.root).expanduser()
     root.mkdir(parents=True, exist_ok=True)
@@ -152,8 +152,8 @@ def prepare(sources: "list[Source]", args: argparse.Namespace) -> bool:
 def describe(sources: "list[Source]", args: argparse.Namespace) -> bool:
     """Fetches the descriptions of data sets; one that fails does not stop the others."""
     from datasets.preparation.descriptions import described, prepare_descriptions
-    from datasets.preparation.errors import NoRoom, one_line
     from datasets.preparation.sources import find_source, load_sources
+    from fileio.errors import NoRoom, one_line
 
     own = described(sources)
     if len(own) < len(sources):  # a variant of ImageNet: ImageNet's

@@ -33,7 +33,7 @@ from tqdm import tqdm
 from clip.clip import PIXEL_MEAN, PIXEL_STD, tokenize
 from clip.layout import trim_to_longest
 from clip.model import CLIP
-from command_line import one_line_errors
+from command_line import natural, one_line_errors, positive
 from demo import world
 from demo.render import SIDE, STYLES, render
 from fileio import atomic_write, file_digest, write_text
@@ -229,14 +229,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--out", type=Path, required=True, help="folder of the weights and the recipe")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--batch", type=int, default=Recipe.batch, help="pictures a step")
+    parser.add_argument("--steps", type=natural, default=Recipe.steps)
+    parser.add_argument("--batch", type=positive, default=Recipe.batch, help="pictures a step")
     parser.add_argument("--pool", type=int, default=Recipe.pool, help="pictures in all")
-    parser.add_argument("--watch", type=int, default=1000, help="steps between zero-shot accuracies, 0: none")
+    parser.add_argument(
+        "--watch", type=natural, default=1000, help="steps between zero-shot accuracies, 0: none"
+    )
     args = parser.parse_args(argv)
-    for name, least in (("batch", 1), ("steps", 0), ("watch", 0)):
-        if getattr(args, name) < least:
-            parser.error(f"--{name} {getattr(args, name)} is below {least}: set it to {least} or more")
     if args.batch > args.pool:
         parser.error(f"--batch {args.batch} is more than --pool {args.pool}: enlarge the pool")
     for name in (WEIGHTS, "recipe.json"):

@@ -1,7 +1,8 @@
 """Files on anybody's disk: written whole, told apart by digest, locked, read without running what is in them.
 
-The lowest room: it imports nothing of the project. `yaml_text` needs PyYAML; `unpickle` imports torch to read
-a file; the rest needs the standard library alone. `settings` and `tensors` judge what such files hold.
+The lowest room: it imports nothing of the project. `yaml_text` needs PyYAML, `download` requests and tqdm;
+`unpickle` imports torch to read a file; the rest needs the standard library alone. `settings` and `tensors`
+judge what such files hold.
 """
 
 from fileio.atomic import atomic_write, remove_leftovers, write_text

@@ -1,7 +1,6 @@
 """Files that appear whole or not at all."""
 
 import contextlib
-import errno
 import os
 import re
 import uuid
@@ -9,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from fileio.errors import FULL
+
 TEMPORARY = re.compile(r"\.(?P<target>.+)\.\d+-[0-9a-f]{12}\.tmp")  # name of an unfinished file
 
 

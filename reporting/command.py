@@ -1,20 +1,11 @@
-"""What both commands share: how they are called, and what they print."""
+"""What both commands share: what they print, and a check of their folders."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import TextIO
 
-from command_line import fail
 from reporting.text import visible, visible_lines
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with a command line in one line, without control characters."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.exit(fail(f"{message}; --help tells what can be given"))
 
 
 def print_lines(text: object, file: TextIO | None = None) -> None:

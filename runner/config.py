@@ -57,7 +57,10 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
         check_own_options(cfg, keys, source)
     if not cfg.MODEL.BACKBONE.NAME:
         raise ValueError("MODEL.BACKBONE.NAME is not set; name the method's configuration with --config-file")
-    resolution = clip.input_resolution(cfg.MODEL.BACKBONE.NAME)
+    try:
+        resolution = clip.input_resolution(cfg.MODEL.BACKBONE.NAME)
+    except ValueError as error:
+        raise ValueError(f"MODEL.BACKBONE.NAME: {error}") from error
     if not any("INPUT.SIZE" in keys for keys in sources.values()):
         cfg.INPUT.SIZE = (resolution, resolution)
     cfg.freeze()
@@ -243,6 +246,16 @@ def merge(cfg: CfgNode, content: Any, source: str, declared: CfgNode | None = No
     return keys
 
 
+KINDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    tuple: "a list",
+}
+
+
 def checked_keys(known: Any, content: Any, prefix: str, source: str) -> set[str]:
     """The dotted keys of ``content``, all declared; its values become those that their keys take."""
     keys = set()
@@ -261,11 +274,15 @@ def checked_keys(known: Any, content: Any, prefix: str, source: str) -> set[str]
         keys.add(name)
         if value is None and known[key] is not None:
             raise ValueError(f"{source}: {name} is None; give it a value, the default is {known[key]!r}")
-        if isinstance(known[key], float) and type(value) is int:
+        default = known[key]
+        if isinstance(default, float) and type(value) is int:
             try:
                 value = float(value)
             except OverflowError:
                 raise ValueError(f"{source}: {name} is a number too large to compute with") from None
+        kind = KINDS.get(type(default))
+        if kind and KINDS.get(type(value)) != kind:
+            raise ValueError(f"{source}: {name} is {value!r}; set it to {kind}, like its default {default!r}")
         for number in floats(value):
             if not math.isfinite(number):
                 raise ValueError(f"{source}: {name} is {number}; set it to a finite number")

@@ -189,7 +189,7 @@ def describe_run(cfg: CfgNode, trainer: Any) -> dict[str, Any]:
         "trainable_parameters": trainable_parameters(trainer),
         **describe_weights(cfg),
         "data": describe_data(trainer.dm.dataset, cfg.DATASET.ROOT),
-        "prompts_sha256": prompts_digest(trainer.texts) if hasattr(trainer, "texts") else None,
+        "prompts_sha256": prompts_digest(trainer.prompts) if hasattr(trainer, "prompts") else None,
         "config_digest": config_digest(cfg),
         "config": settings(cfg),
         **describe_code(),

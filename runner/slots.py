@@ -35,8 +35,6 @@ def gpu_slots(given: Sequence[str], jobs: int) -> list[Slot]:
 
 def cpu_slots(number: int, jobs: int) -> list[Slot]:
     """``--jobs N``: N slots that share the cores, but not more than there are jobs to do."""
-    if number < 1:
-        raise ValueError(f"--jobs is {number}; set it to 1 or more")
     number = min(number, max(jobs, 1))
     return [Slot("", share(number)) for _ in range(number)]
 

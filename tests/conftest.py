@@ -3,11 +3,12 @@
 import contextlib
 import io
 import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,23 @@ def copy_repository(folder: Path) -> None:
         shutil.copy(file, folder)
 
 
+def train_words(
+    data: Path,
+    output: Path | str,
+    *more: str,
+    trainer: str = "HeBA",
+    config: str = "base2new",
+    dataset: str = "caltech101",
+) -> list[str]:
+    """Arguments of train.py for a trainer's configuration and a data set's, and ``more`` after these."""
+    configs = ROOT / "configs"
+    return [
+        *("--root", str(data), "--seed", "1", "--trainer", trainer, "--output-dir", str(output)),
+        *("--dataset-config-file", str(configs / "datasets" / f"{dataset}.yaml")),
+        *("--config-file", str(configs / "trainers" / trainer / f"{config}.yaml"), *more),
+    ]
+
+
 def run_main(main: Callable[[list[str]], int], arguments: Sequence[object]) -> subprocess.CompletedProcess:
     """Runs a command line in this process, which saves the seconds that another one needs to import torch.
 
@@ -58,6 +76,18 @@ def run_main(main: Callable[[list[str]], int], arguments: Sequence[object]) -> s
         except SystemExit as left:  # argparse
             status = left.code
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(autouse=True)
+def _end_log_streams() -> Iterator[None]:
+    """Removes the log handlers that a command line adds in this process: their stream ends with the test."""
+    loggers = logging.getLogger(), logging.getLogger("runner")
+    before = {handler for logger in loggers for handler in logger.handlers}
+    yield
+    for logger in loggers:
+        for handler in logger.handlers[:]:
+            if type(handler) is logging.StreamHandler and handler not in before:
+                logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
@@ -155,17 +185,12 @@ def written_run(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, toy_fl
     from tests import result_trees
 
     folder = tmp_path_factory.mktemp("written")
-    common = [
-        *("--root", str(toy_data), "--seed", "1", "--trainer", "HeBA"),
-        *("--dataset-config-file", str(ROOT / "configs/datasets/caltech101.yaml")),
-        *("--config-file", str(ROOT / "configs/trainers/HeBA/base2new.yaml")),
-    ]
     evaluation = ["--eval-only", "--model-dir", "base", "--load-epoch", "last"]
     opts = [*toy_flags, "TRAIN.PRINT_FREQ", "2", "DATASET.SUBSAMPLE_CLASSES"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        both = [*common, "--output-dir", "base", *opts, "base", "--then"]
-        both += [*common, "--output-dir", "novel", *evaluation, *opts, "new"]
+        both = [*train_words(toy_data, "base", *opts, "base"), "--then"]
+        both += train_words(toy_data, "novel", *evaluation, *opts, "new")
         assert train.main(both) == 0
     result_trees.WRITTEN[:] = [folder]
     return folder

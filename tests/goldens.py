@@ -122,11 +122,3 @@ def build(
     backbone = build_clip(tiny_clip_weights()) if backbone is None else backbone
     torch.manual_seed(0)
     return build_model(trainer.method, own, classnames, backbone, texts=texts, prompts=prompts).eval()
-
-
-def full_size(trainer: type[ClipTrainer], **values: object) -> int:
-    """Number of trained weights at ViT-B/16, for the goldens' classes."""
-    found, prompts = method(trainer, **values), ClassPrompts.tokenize([[name] for name in CLASSES])
-    with torch.device("meta"):
-        learner = found.adapters(CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12), prompts)
-    return sum(weight.numel() for weight in learner.parameters())

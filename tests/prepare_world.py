@@ -5,22 +5,20 @@ PYTEST_DONT_REWRITE: test modules import it before they name it as a plugin.
 
 import hashlib
 import io
+import itertools
 import json
-import re
 import tarfile
-import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 from PIL import Image
 
 from datasets.preparation import imagenet, transfer
 from datasets.preparation.sources import CLASSNAMES, File, Part, Source, load_sources
+from tests.file_server import Server
 
 WNIDS = [f"n{1440764 + 13 * number:08d}" for number in range(1000)]
 NAMES = "".join(f"{wnid} thing {number}\n" for number, wnid in enumerate(WNIDS)).encode()
@@ -53,25 +51,6 @@ def zipped(content: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-class Server(ThreadingHTTPServer):
-    """Serves ``files`` on 127.0.0.1; the first folder of an address says how: /good/… or a fault.
-
-    good: with ranges; hub: the same, with what Hugging Face says of a file; cut: at most 3,000 bytes a
-    connection; whole: without ranges; wrong: other bytes; page: a web page; anything else: 404.
-    """
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.log: list[tuple[str, str | None]] = []  # (path, Range header) of every request
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-
-    def url(self, behaviour: str = "good", path: str = "") -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/{behaviour}" + (f"/{path}" if path else "")
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """The server; Google Drive and the list of ImageNet's validation classes are on it, too."""
@@ -86,43 +65,16 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.server_close()
 
 
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        pass
+def failing(call: Callable[..., None], number: int, error: BaseException) -> Callable[..., None]:
+    """The function itself, but for its call of that number (from 0), which raises."""
+    numbers = itertools.count()
 
-    def do_HEAD(self) -> None:
-        self.do_GET()
+    def function(*args: object, **options: object) -> None:
+        if next(numbers) == number:
+            raise error
+        call(*args, **options)
 
-    def do_GET(self) -> None:
-        _, behaviour, path = unquote(self.path).split("/", 2)
-        wanted = self.headers.get("Range")
-        self.server.log.append((f"{behaviour}/{path}", wanted))
-        content = self.server.files.get(path)
-        if content is None or behaviour not in ("good", "hub", "cut", "whole", "wrong", "page"):
-            self.send_response(404)
-            self.send_header("Content-Length", "0")
-            if behaviour == "hub":
-                self.send_header("X-Error-Code", "EntryNotFound")
-            self.end_headers()
-            return
-        if behaviour == "wrong":
-            content = bytes(255 - byte for byte in content)
-        first = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and behaviour != "whole" else 0
-        if first and first >= len(content):
-            self.send_error(416)
-            return
-        body = content[first:]
-        self.send_response(206 if first else 200)
-        self.send_header("Content-Type", "text/html" if behaviour == "page" else "application/octet-stream")
-        self.send_header("Content-Length", str(len(body)))
-        if first:
-            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
-        if behaviour == "hub":
-            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-            self.send_header("X-Repo-Commit", "c" * 40)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body[:3000] if behaviour == "cut" else body)
+    return function
 
 
 def split_of(images: dict[str, str]) -> dict[str, list]:

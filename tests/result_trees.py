@@ -8,6 +8,9 @@ import re
 import zlib
 from pathlib import Path
 
+import pytest
+
+import parse_test_res
 from reporting.layout import place_of
 from reporting.published import DATA_SETS
 
@@ -115,6 +118,12 @@ def cut(log: str, after: str = "epoch [3/3]") -> str:
     """The log of a run that was killed: it ends with the line that begins so."""
     at = log.index(f"\n{after}")
     return log[: log.index("\n", at + 1) + 1]
+
+
+def parse(capsys: pytest.CaptureFixture, *argv: object) -> tuple[int, str, str]:
+    """Exit status, output and errors of parse_test_res.py's command line."""
+    status = parse_test_res.main([str(arg) for arg in argv])
+    return status, *capsys.readouterr()
 
 
 def write_log(path: Path, text: str) -> None:

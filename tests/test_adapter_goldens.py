@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from adapt.method import Batch
 from adapt.model import CustomCLIP
 from adapt.prompts import ClassPrompts
 from clip.layout import pack, trim_to_longest
-from clip.model import build_model
 from tests.goldens import (
     CLASSES,
     LABELS,
@@ -21,13 +19,11 @@ from tests.goldens import (
     NEAR,
     build,
     fill,
-    full_size,
     golden_images,
     goldens,
     method,
     options,
     same_gradients,
-    tiny_clip_weights,
 )
 from trainers.clip_trainer import ClipTrainer
 from trainers.lweib import LwEIB
@@ -41,13 +37,6 @@ def for_prompts(trainer: type[ClipTrainer], tokens: torch.Tensor, **values: obje
     """The tiny CLIP with the method for ``(C, P, 77)`` prompts, as it is before training."""
     prompts = ClassPrompts(tokens.flatten(0, 1), torch.full((len(tokens),), tokens.shape[1]))
     return build(trainer, prompts=prompts, **values)
-
-
-@pytest.mark.parametrize(
-    ("trainer", "count"), [(LwEIB, 506_880), (MultiModalAdapter, 674_560), (MultiModalAdapterPP, 674_560)]
-)
-def test_as_many_weights_as_published(trainer: type[ClipTrainer], count: int) -> None:
-    assert full_size(trainer) == count
 
 
 # LwEIB
@@ -94,7 +83,8 @@ def test_lweib_gives_published_loss_and_every_gradient(case: str, arranged: bool
             scales = [block["att_conv"].scale for block in getattr(learner, f"{encoder}_adapter").values()]
             np.testing.assert_allclose(scales, expected[f"{case}/scales_{encoder}"], rtol=1e-7)
         logits = model(images, model.prompts.layout(tokens) if arranged else tokens)
-    loss = F.cross_entropy(logits, expected[f"{case}/label_out"])
+    batch = Batch(images, model.prompts.layout(tokens) if arranged else tokens, expected[f"{case}/label_out"])
+    loss, _ = model.method.loss(model, batch)
     loss.backward()
     torch.testing.assert_close(logits, expected[f"{case}/logits"], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(loss, expected[f"{case}/loss"], rtol=1e-5, atol=1e-5)
@@ -153,26 +143,11 @@ def test_mma_gives_published_features_logits_loss_and_gradients(
         image = model.clip.encode_image(golden_images())
         torch.testing.assert_close(image, expected[f"eval{case}/image_raw"], **NEAR)
         torch.testing.assert_close(model(golden_images()), expected[f"eval{case}/logits"], **NEAR)
-    logits = model(golden_images(), tokens)
-    loss = F.cross_entropy(logits, LABELS)
+    loss, _ = model.method.loss(model, Batch(golden_images(), tokens, LABELS))
     loss.backward()
-    torch.testing.assert_close(logits, expected[f"train{case}/logits"], **NEAR)
+    torch.testing.assert_close(model(golden_images(), tokens), expected[f"train{case}/logits"], **NEAR)
     torch.testing.assert_close(loss, expected[f"train{case}/loss"], **LOSS)
     same_gradients(learned, expected, f"train{case}")
-
-
-@pytest.mark.parametrize("trainer", [MultiModalAdapter, MultiModalAdapterPP])
-def test_scale_zero_is_clip_bit_for_bit(trainer: type[ClipTrainer]) -> None:
-    expected = goldens("mma")
-    model = for_prompts(trainer, expected["tokens"][:, None], **MMA_BLOCKS)
-    plain = build_model(tiny_clip_weights()).float()
-    plain.requires_grad_(False)  # torch up to 2.11 convolves with frozen weights in another order
-    model.adapter_learner.set_scale(0)
-    with torch.no_grad():
-        for lay_out in (nn.Identity(), pack):
-            tokens = lay_out(expected["tokens"])
-            assert torch.equal(model.clip.encode_text(tokens), plain.encode_text(tokens))
-        assert torch.equal(model.clip.encode_image(golden_images()), plain.encode_image(golden_images()))
 
 
 @pytest.mark.parametrize(
@@ -277,5 +252,5 @@ def test_a_scale_that_is_no_finite_number_is_refused(value: float) -> None:
         (MultiModalAdapter, "ADAPTER_SCALE"),
         (MultiModalAdapterPP, "ADAPTER_TEST_SCALE"),
     ):
-        with pytest.raises(ValueError, match=f"{key} is .*; set it to a number from 0 up"):
+        with pytest.raises(ValueError, match=f"{key} is .*; set it to a number >= 0"):
             method(trainer, **{key: value})

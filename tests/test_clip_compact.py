@@ -96,7 +96,7 @@ def test_words_that_were_never_learned_are_named(demo_clip: CLIP, tiny_clip_path
 
 
 def test_the_demos_clip_comes_by_name_without_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "_fetch_from_any", None)  # calling it would fail
+    monkeypatch.setattr(download, "fetch_file", None)  # calling it would fail
     weights = load_state_dict(DEMO)
     assert weights.quick_gelu is True
     recipe = json.loads((ROOT / "demo" / "recipe.json").read_text())

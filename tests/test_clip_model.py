@@ -1,10 +1,7 @@
 """The towers compute what open_clip's compute, and behave as modules should."""
 
 import copy
-import pickle
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -12,7 +9,7 @@ import clip
 from clip.layout import trim_to_longest
 from clip.model import CLIP, HEAD_WIDTH, build_model
 from clip.resnet import ModifiedResNet
-from clip.transformer import LayerNorm, QuickGELU
+from clip.transformer import LayerNorm
 
 TEXTS = ["a photo of a cat.", "", "a centered satellite photo of annual crop land", "word " * 75]
 VIT = dict(
@@ -86,20 +83,6 @@ def test_features_equal_open_clip_on_the_same_weights(shape: dict, quick_gelu: b
 
 
 @torch.no_grad()
-def test_features_equal_the_published_goldens(assets: Path):
-    golden = np.load(assets / "goldens" / "heba_tiny.npz")
-    weights = clip.load_state_dict(assets / "goldens" / "tiny_clip.pt")
-    model = clip.build_model(weights.state_dict, quick_gelu=True).float()
-    image = model.encode_image(torch.from_numpy(golden["images"]))
-    tokens = torch.from_numpy(golden["tk_prompts"][:, 0])
-    text = model.encode_text(tokens)
-    close = dict(rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(image, torch.from_numpy(golden["clip_noadapter/image_raw"]), **close)
-    torch.testing.assert_close(text, torch.from_numpy(golden["clip_noadapter/text_template0_raw"]), **close)
-    torch.testing.assert_close(model.encode_text(trim_to_longest(tokens)), text, **close)
-
-
-@torch.no_grad()
 def test_trimmed_text_has_the_same_features(model: CLIP):
     tokens = clip.tokenize(TEXTS[:3])
     short = trim_to_longest(tokens)
@@ -125,48 +108,6 @@ def test_length_first_interface_equals_batch_first_and_is_causal(model: CLIP):
     torch.testing.assert_close(model.transformer(x.transpose(0, 1)), batch_first.transpose(0, 1))
     torch.testing.assert_close(model.transformer.run(x[:, :4]), batch_first[:, :4])
     assert model.transformer(x.transpose(0, 1)).shape == (9, 2, 64)
-
-
-@torch.no_grad()
-def test_text_encoder_of_prompt_learners_equals_encode_text(model: CLIP):
-    tokens = clip.tokenize(TEXTS)
-    x = model.token_embedding(tokens).type(model.dtype) + model.positional_embedding.type(model.dtype)
-    x = model.transformer(x.permute(1, 0, 2)).permute(1, 0, 2)
-    x = model.ln_final(x).type(model.dtype)
-    features = x[torch.arange(x.shape[0]), tokens.argmax(dim=-1)] @ model.text_projection
-    torch.testing.assert_close(features, model.encode_text(tokens), rtol=1e-5, atol=1e-5)
-
-
-class Wrapped(torch.nn.Module):
-    """Adds to what a module gives, as an adapter does."""
-
-    def __init__(self, inner: torch.nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-        self.calls = 0
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        return self.inner(x) + 1
-
-
-@torch.no_grad()
-def test_children_of_a_block_can_be_wrapped(model: CLIP):
-    model = copy.deepcopy(model)
-    before = model.encode_image(images(model))
-    block = model.visual.transformer.resblocks[1]
-    block.ln_1, block.mlp.c_fc = Wrapped(block.ln_1), Wrapped(block.mlp.c_fc)
-    after = model.encode_image(images(model))
-    assert (block.ln_1.calls, block.mlp.c_fc.calls) == (1, 1)
-    assert not torch.allclose(before, after)
-
-
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-@torch.no_grad()
-def test_copies_compute_the_same(model: CLIP, duplicate):
-    image, text = images(model), clip.tokenize(TEXTS)
-    for theirs, own in zip(duplicate(model)(image, text), model(image, text), strict=True):
-        assert torch.equal(theirs, own)
 
 
 @pytest.mark.parametrize("shape", [VIT, RESNET])
@@ -261,11 +202,6 @@ def test_layer_norm_computes_wide_and_returns_the_input_type(
     expected = torch.nn.functional.layer_norm(x.to(wide), (8,), norm.weight.to(wide), norm.bias.to(wide))
     torch.testing.assert_close(norm(x), expected.to(dtype))  # the last bit of a half may differ
     assert norm(x).dtype == dtype
-
-
-def test_quick_gelu_is_the_sigmoid_approximation():
-    x = torch.linspace(-4, 4, 9)
-    torch.testing.assert_close(QuickGELU()(x), x / (1 + (-1.702 * x).exp()))
 
 
 def test_wrong_input_sizes_are_errors_that_say_the_right_one(model: CLIP):

@@ -74,11 +74,6 @@ def save_torchscript(state: State, path: Path) -> None:
         torch.jit.trace(Holder(state | EXTRAS), torch.zeros(1)).save(path)
 
 
-def publish(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Puts a file that a test made into the table of models: other TorchScript is not read."""
-    monkeypatch.setitem(clip._MODELS, "made", f"https://localhost/{file_digest(path)}/{path.name}")
-
-
 WRITERS: dict[str, Callable[[State, Path], None]] = {
     "torchscript": save_torchscript,
     "plain": torch.save,
@@ -101,7 +96,8 @@ def test_every_format_gives_the_same_tensors(
 ):
     path = tmp_path / "home-made.bin"
     WRITERS[kind](state, path)
-    publish(path, monkeypatch)
+    # in the table of models: other TorchScript is not read
+    monkeypatch.setitem(clip._MODELS, "made", f"https://localhost/{file_digest(path)}/{path.name}")
     weights = clip.load_state_dict(path)
     assert weights.state_dict.keys() == state.keys()
     for name, tensor in weights.state_dict.items():
@@ -156,23 +152,6 @@ def test_load_gives_float16_on_the_gpu(state: State, tmp_path: Path):
     model, _ = clip.load(tmp_path / "ViT-B-16.pt")
     assert model.dtype == torch.float16
     assert model.logit_scale.is_cuda
-
-
-def test_stock_trainer_loading_works(state: State, tmp_path: Path):
-    """What coop.py, cocoop.py and zsclip.py do with the downloaded file, for both kinds of file."""
-    for write, kind in [(save_torchscript, "archive.pt"), (torch.save, "plain.pt")]:
-        path = tmp_path / kind
-        write(state, path)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                archive, state_dict = torch.jit.load(path, map_location="cpu").eval(), None
-        except RuntimeError:
-            archive, state_dict = None, torch.load(path, map_location="cpu")
-        model = clip.clip.build_model(state_dict or archive.state_dict())
-        assert model.dtype == torch.float16
-        for name, tensor in model.state_dict().items():
-            assert torch.equal(tensor, state[name])
 
 
 # Which activation

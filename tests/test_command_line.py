@@ -252,7 +252,7 @@ def test_without_a_second_signal_of_the_platform_and_outside_the_main_thread_not
 def test_files_nested_too_deep_are_named(tmp_path: Path) -> None:
     """By each reader of a JSON file that a user may have written."""
     from clip.weights import _quick_gelu_in_metadata
-    from datasets import image_folder, storage
+    from datasets import image_folder
     from datasets.base import read_split
     from datasets.preparation import check
     from runner.record import read_record
@@ -264,7 +264,6 @@ def test_files_nested_too_deep_are_named(tmp_path: Path) -> None:
     for read, name in (
         (lambda: read_record(str(tmp_path)), "results.json"),
         (lambda: image_folder.read_names(tmp_path, {"a"}), "classnames.json"),
-        (lambda: storage.load(tmp_path / "split.json"), "split.json"),
         (lambda: read_split(tmp_path / "split.json", tmp_path), "split.json"),
         (lambda: check.read_split(tmp_path / "split.json"), "split.json"),
         (lambda: _quick_gelu_in_metadata({"quick_gelu": deep}, tmp_path / "clip.pt"), "clip.pt"),
@@ -274,13 +273,11 @@ def test_files_nested_too_deep_are_named(tmp_path: Path) -> None:
     assert recorded_weights(tmp_path) is None
 
 
-def test_an_interrupted_run_ends_the_script_that_would_go_on_with_others(tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\ncase "$1" in *train.py) echo run >&2; exit 130;; esac\n')
-    python.chmod(0o755)
-    for script in ("heba/ablate.sh", "zsclip/base2new.sh", "heba/base2new_train.sh"):
-        command = ["bash", str(ROOT / "scripts" / script), "caltech101", "1"]
-        done = subprocess.run(
-            command, env=os.environ | {"PYTHON": str(python)}, capture_output=True, text=True
-        )
-        assert (done.returncode, done.stderr) == (130, "run\n")
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "", "²", "1_000"])
+def test_what_is_no_number_of_things_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = command_line.Parser()
+    parser.add_argument("--jobs", type=command_line.positive)
+    assert parser.parse_args(["--jobs", "12"]).jobs == 12
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["--jobs", text])
+    assert f'--jobs: "{text}" is no such number; set it to 1 or more' in capsys.readouterr().err

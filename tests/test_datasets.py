@@ -51,18 +51,17 @@ def relative(dataset: SplitFileDataset, items: list) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["caltech101", "dtd", "eurosat", "oxford_flowers"])
-def test_every_seed_and_shot_number_draws_coops_images_in_its_order(
+def test_seeds_and_numbers_of_shots_draw_coops_images_in_its_order(
     assets: Path, tmp_path: Path, name: str
 ) -> None:
     published = json.loads((assets / "goldens" / "fewshot" / f"{name}.json").read_text())
     root = coop_root(tmp_path, assets, SPLITS[name])
-    for seed in (1, 2, 3):
-        for shots in (1, 2, 4, 8, 16):
-            random.seed(99)  # numbers drawn before must not matter
-            dataset = build_dataset(config(root, SPLITS[name], shots, seed))
-            drawn = published[f"seed{seed}"][str(shots)]
-            assert relative(dataset, dataset.train_x) == drawn["train"]
-            assert relative(dataset, dataset.val) == drawn["val"]
+    for seed, shots in ((1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (2, 4), (3, 16)):
+        random.seed(99)  # numbers drawn before must not matter
+        dataset = build_dataset(config(root, SPLITS[name], shots, seed))
+        drawn = published[f"seed{seed}"][str(shots)]
+        assert relative(dataset, dataset.train_x) == drawn["train"]
+        assert relative(dataset, dataset.val) == drawn["val"]
     for part, classes in (("base", "base_classes"), ("new", "new_classes")):
         half = build_dataset(config(root, SPLITS[name], subsample=part))
         assert half.classnames == published[classes]
@@ -113,31 +112,12 @@ def test_official_splits_have_the_published_numbers(assets: Path, tmp_path: Path
     assert sizes == [int(count) for count in counts]
 
 
-@pytest.mark.parametrize(
-    ("name", "folder", "classes"), [("EuroSAT", "2750", 10), ("Caltech101", "101_Ob", 100)]
-)
-def test_real_photographs_are_found_and_read(assets: Path, name: str, folder: str, classes: int) -> None:
-    from dassl.utils import read_image
-
-    dataset = build_dataset(config(assets / "real" / "data", name))
-    assert dataset.num_classes == classes
-    assert len(dataset.train_x) == 16 * classes
-    for item in dataset.train_x[::50] + dataset.test[::50]:
-        assert f"/{folder}" in item.impath
-        image = read_image(item.impath)
-        assert image.mode == "RGB"
-        assert min(image.size) > 0
-
-
-def test_opening_a_data_set_adds_its_few_shot_list_and_nothing_else(toy_data: Path, tmp_path: Path) -> None:
-    ignored = shutil.ignore_patterns("split_fewshot")
-    root = Path(shutil.copytree(toy_data, tmp_path / "data", ignore=ignored))
-    before = set(root.rglob("*"))
-    build_dataset(config(root, "Caltech101", shots=-1))
-    assert set(root.rglob("*")) == before
-    build_dataset(config(root, "Caltech101", shots=4, seed=3))
-    folder = root / "caltech-101" / "split_fewshot"
-    assert set(root.rglob("*")) == before | {folder, folder / "shot_4-seed_3.json"}
+def test_opening_a_data_set_writes_nothing_into_its_folder(toy_data: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(toy_data, tmp_path / "data"))
+    before = sorted(root.rglob("*"))
+    for shots in (-1, 4):
+        build_dataset(config(root, "Caltech101", shots=shots, seed=3))
+    assert sorted(root.rglob("*")) == before
 
 
 def test_a_missing_split_file_says_how_to_get_it(tmp_path: Path) -> None:

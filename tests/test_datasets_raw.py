@@ -1,4 +1,4 @@
-"""Splits drawn from raw annotations where CoOp's split file is missing: its rules and names; said, kept."""
+"""Splits drawn from raw annotations where CoOp's split file is missing: its rules and names; said."""
 
 import json
 import logging
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from dassl.data.datasets import build_dataset
-from datasets import storage
 from datasets.base import SplitFileDataset
 from tests.test_datasets import config
 
@@ -44,12 +43,6 @@ FOLDERS = {  # registry name: folder, image folder, class folders made here and 
         },
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def lists(dataset: SplitFileDataset) -> list[list[tuple[str, int, str]]]:
@@ -93,7 +86,7 @@ def test_class_folders_are_split_by_coops_rule(
     classes = FOLDERS[name][2]
     with caplog.at_level(logging.WARNING):
         drawn = lists(build_dataset(config(tmp_path, name, shots=-1, seed=3)))
-    random.seed(3)
+    random.seed(1)
     expected = [[], [], []]
     for label, folder in enumerate(sorted(classes)):
         number = 10 + list(classes).index(folder)
@@ -108,66 +101,29 @@ def test_class_folders_are_split_by_coops_rule(
     assert f"python -m datasets.prepare {name} --root" in caplog.text
 
 
-def test_a_drawn_split_is_kept_marked_and_the_same_for_every_seed(
+def test_every_run_draws_the_same_split_and_the_data_folder_stays_as_it_is(tmp_path: Path) -> None:
+    folder = make_folders(tmp_path, "DescribableTextures")
+    before = sorted(folder.rglob("*"))
+    first, *others = (
+        lists(build_dataset(config(tmp_path, "DescribableTextures", shots=-1, seed=seed)))
+        for seed in (1, 2, -1)
+    )
+    assert others == [first, first]
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_split_that_an_earlier_version_drew_is_used_with_the_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = make_folders(tmp_path, "DescribableTextures")
-    first = lists(build_dataset(config(tmp_path, "DescribableTextures", shots=-1, seed=1)))
-    content = json.loads((folder / "split_zhou_DescribableTextures.json").read_text())
-    assert "not the official" in content["note"]
-    assert [tuple(item) for item in content["train"]] == first[0]
-    caplog.clear()
-    with caplog.at_level(logging.WARNING):
-        again = lists(build_dataset(config(tmp_path, "DescribableTextures", shots=-1, seed=2)))
-    assert again == first
+    split = {
+        part: [[f"{name}/00{number}.jpg", label, name] for label, name in enumerate(("banded", "dotted"))]
+        for number, part in enumerate(("train", "val", "test"))
+    }
+    (folder / "split_zhou_DescribableTextures.json").write_text(json.dumps({**split, "note": "drawn"}))
+    dataset = build_dataset(config(tmp_path, "DescribableTextures", shots=-1))
+    assert lists(dataset)[2] == [("banded/002.jpg", 0, "banded"), ("dotted/002.jpg", 1, "dotted")]
     assert "not the official split" in caplog.text
-    assert [path.name for path in folder.iterdir() if path.is_file()] == [
-        "split_zhou_DescribableTextures.json"
-    ]
-
-
-def test_a_read_only_data_folder_stays_as_it_is_and_the_split_lies_in_the_cache(
-    tmp_path: Path, own_cache: Path
-) -> None:
-    folder = make_folders(tmp_path, "DescribableTextures")
-    folder.chmod(0o555)
-    before = sorted(folder.rglob("*"))
-    try:
-        first = lists(build_dataset(config(tmp_path, "DescribableTextures", shots=-1, seed=1)))
-        assert lists(build_dataset(config(tmp_path, "DescribableTextures", shots=-1, seed=2))) == first
-        assert sorted(folder.rglob("*")) == before
-        assert [path.name for path in own_cache.rglob("*.json")] == ["split_zhou_DescribableTextures.json"]
-    finally:
-        folder.chmod(0o755)
-
-
-def test_where_nothing_can_be_kept_the_split_is_for_this_run_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    folder = make_folders(tmp_path, "DescribableTextures")
-
-    def full(*args: object, **options: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(storage, "atomic_write", full)
-    with caplog.at_level(logging.WARNING):
-        one, other = (
-            lists(build_dataset(config(tmp_path, "DescribableTextures", shots=-1, seed=seed)))
-            for seed in (1, 2)
-        )
-    assert one != other
-    assert "drawn with seed 2 for this run alone" in caplog.text
-    assert not list(folder.glob("*.json"))
-
-
-def test_of_two_processes_that_draw_at_once_both_use_the_first_ones_split(tmp_path: Path) -> None:
-    first = storage.keep({"seed": 1}, tmp_path, "split.json")
-    second = storage.keep({"seed": 2}, tmp_path, "split.json")
-    assert first == second
-    assert storage.load(first) == {"seed": 1}
-    storage.keep({"seed": 3}, tmp_path, "split.json", replace=True)
-    assert storage.load(first) == {"seed": 3}
-    assert list(tmp_path.iterdir()) == [first]
 
 
 def test_the_file_systems_order_is_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +132,6 @@ def test_the_file_systems_order_is_a_key(tmp_path: Path, monkeypatch: pytest.Mon
 
     listdir = os.listdir
     monkeypatch.setattr("os.listdir", lambda path: sorted(listdir(path), reverse=True))
-    monkeypatch.setattr(storage, "keep", lambda *args, **kwargs: None)
     cfg = config(tmp_path, "DescribableTextures", shots=-1)
     drawn = lists(build_dataset(cfg))
     cfg.DATASET.LISTING = "unsorted"
@@ -209,7 +164,7 @@ def test_pets_come_from_their_annotations(tmp_path: Path) -> None:
         (f"{breed}_{i}.jpg", label - 1, breed.lower()) for breed, label in breeds[::-1] for i in range(10)
     ]
     drawn = lists(build_dataset(config(tmp_path, "OxfordPets", shots=-1, seed=2)))
-    assert drawn[:2] == coops_trainval(items, seed=2)
+    assert drawn[:2] == coops_trainval(items, seed=1)
     assert drawn[2][0] == ("Egyptian_Mau_10.jpg", 2, "egyptian_mau")
     assert len(drawn[2]) == 12
 
@@ -327,7 +282,7 @@ def test_a_missing_annotation_file_is_named_beside_the_remedy(tmp_path: Path) ->
         build_dataset(config(tmp_path, "SUN397"))
 
 
-@pytest.mark.parametrize("name", ["Caltech101", "DescribableTextures", "EuroSAT"])
+@pytest.mark.parametrize("name", ["Caltech101", "DescribableTextures"])  # EuroSAT has 27,000 files
 def test_labels_and_names_by_the_rule_are_the_official_splits(
     assets: Path, tmp_path: Path, name: str
 ) -> None:

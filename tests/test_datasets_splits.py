@@ -18,7 +18,7 @@ from datasets.preparation.check import split_problem
 from datasets.preparation.sources import find_source, load_sources
 from datasets.splits import check_split
 from fileio.pictures import depth_fault
-from tests.conftest import ROOT
+from tests.conftest import train_words
 from tests.test_datasets import SPLITS, config
 
 NAMES = ["ant", "bee", "cat", "dog"]
@@ -217,11 +217,9 @@ def test_classes_are_those_of_all_parts(tmp_path: Path, label: int) -> None:
 
 
 def command(root: Path, output: Path, trainer: str, backbone: Path, *opts: str) -> list[str]:
-    configs, file = ROOT / "configs", "base2new.yaml" if trainer == "CoOp" else "vit_b16.yaml"
+    config = "base2new" if trainer == "CoOp" else "vit_b16"
     return [
-        *("--root", str(root), "--seed", "1", "--trainer", trainer, "--output-dir", str(output)),
-        *("--dataset-config-file", str(configs / "datasets" / "eurosat.yaml")),
-        *("--config-file", str(configs / "trainers" / trainer / file)),
+        *train_words(root, output, trainer=trainer, config=config, dataset="eurosat"),
         *("MODEL.BACKBONE.NAME", str(backbone), "MODEL.BACKBONE.QUICK_GELU", "True"),
         *(f"TRAINER.{trainer}.PREC" if trainer == "ZeroshotCLIP" else "TRAINER.COOP.PREC", "fp32"),
         *("DATALOADER.NUM_WORKERS", "0", *opts),

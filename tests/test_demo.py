@@ -289,9 +289,9 @@ def test_pretraining_runs_and_its_seed_decides_the_weights(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--batch", "0"], "--batch 0 is below 1: set it to 1 or more"),
-        (["--steps", "-1"], "--steps -1 is below 0"),
-        (["--watch", "-1"], "--watch -1 is below 0"),
+        (["--batch", "0"], '--batch: "0" is no such number; set it to 1 or more'),
+        (["--steps", "-1"], '--steps: "-1" is no such number; set it to 0 or more'),
+        (["--watch", "-1"], '--watch: "-1" is no such number; set it to 0 or more'),
         (["--batch", "20", "--pool", "16"], "--batch 20 is more than --pool 16: enlarge the pool"),
     ],
 )

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from datasets import few_shot_cache
-from datasets.few_shot_cache import read_pickle
+from datasets import few_shot_pickles
+from datasets.few_shot_pickles import read_pickle
 
 
 class Calls:
@@ -83,7 +83,7 @@ def test_an_image_whose_path_is_no_text_is_refused_by_its_type(tmp_path: Path, p
 def test_a_pickle_of_more_steps_than_any_list_is_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(few_shot_cache, "MOST_OPCODES", 1000)
+    monkeypatch.setattr(few_shot_pickles, "MOST_OPCODES", 1000)
     (tmp_path / "a.pkl").write_bytes(b"\x80\x04" + b"N" * 2000 + b".")
     with pytest.raises(ValueError, match="more than 1,000 operations"):
         read_pickle(tmp_path / "a.pkl")

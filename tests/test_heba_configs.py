@@ -102,7 +102,7 @@ def test_the_published_x2d_file_scales_the_adapters(tmp_path: Path) -> None:
         backbone = CLIP(512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)
         prompts = ClassPrompts(torch.zeros(1, 77), torch.ones(1))
         method = HeBA.method_of(loaded(published_file(tmp_path, "x2d")))
-        learner = method.adapters(backbone, prompts)
+        learner = method.attach_adapters(backbone, prompts)
     assert learner.base_scale == 0.05
     assert learner.fast_scale == 0.5
     assert list(learner.visual_adapter) == list(learner.text_adapter) == ["9", "10", "11", "12"]

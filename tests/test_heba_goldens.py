@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from adapt.attach import SlowFastLearner
+from adapt.method import Batch
 from adapt.model import CustomCLIP
 from adapt.prompts import ClassPrompts
 from clip.layout import pack
@@ -138,12 +138,13 @@ def test_training_step_gives_published_logits_loss_and_every_gradient(
     learner = model.adapter_learner.train()
     learner.slow_fast_ratio = 0.0 if case == "train_fast" else 1.0
     images = torch.from_numpy(goldens["images"])[: len(goldens[f"{case}/label_in"])]
+    tokens, label = (torch.from_numpy(goldens[f"{case}/{name}"]) for name in ("tokens", "label_out"))
     with learner.drawn_scales():
         for encoder in ("text", "visual"):
             scales = [block["att_conv"].scale for block in getattr(learner, f"{encoder}_adapter").values()]
             np.testing.assert_allclose(scales, goldens[f"{case}/scales_{encoder}"], rtol=1e-7)
-        logits = model(images, lay_out(torch.from_numpy(goldens[f"{case}/tokens"])))
-    loss = F.cross_entropy(logits, torch.from_numpy(goldens[f"{case}/label_out"]), label_smoothing=0.1)
+        logits = model(images, lay_out(tokens))
+    loss, _ = model.method.loss(model, Batch(images, lay_out(tokens), label))
     loss.backward()
     close(logits, goldens[f"{case}/logits"])
     close(loss, goldens[f"{case}/loss"])

@@ -1,7 +1,5 @@
 """Prompt learners: where their vectors stand, what they start from, and how the models with them behave."""
 
-import copy
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -9,12 +7,11 @@ from torch.nn import functional as F
 from adapt.learned_words import Context, for_each_image
 from adapt.method import warn_of_unlearned_words
 from adapt.model import adapter_weights
-from adapt.precision import PRECISIONS
 from adapt.prompts import ClassTexts
 from clip import clip
 from clip.layout import pack
 from clip.model import CLIP
-from tests.goldens import CLASSES, LABELS, build, full_size, goldens, method
+from tests.goldens import CLASSES, LABELS, build, goldens, method
 from trainers.clip_trainer import ClipTrainer
 from trainers.cocoop import CoCoOp
 from trainers.coop import CoOp
@@ -86,7 +83,7 @@ def test_initial_words_go_before_their_number_and_the_log_says_so() -> None:
     ("trainer", "values", "message"),
     [
         (CoOp, {"CLASS_TOKEN_POSITION": "back"}, 'COOP.CLASS_TOKEN_POSITION is "back"; set it to one of end'),
-        (CoCoOp, {"N_CTX": 0}, "TRAINER.COCOOP.N_CTX is 0; set it to 1 or more"),
+        (CoCoOp, {"N_CTX": 0}, "TRAINER.COCOOP.N_CTX is 0; set it to a number >= 1"),
         (MaPLe, {"N_CTX": 5}, 'MAPLE.N_CTX is 5, but CTX_INIT "a photo of a" has 4 words; lower N_CTX'),
     ],
 )
@@ -140,56 +137,7 @@ def test_maples_maps_start_alike_and_its_deep_prompts_at_random() -> None:
     )  # uniform within 1 / sqrt(128)
 
 
-@pytest.mark.parametrize(
-    ("trainer", "values", "expected"),
-    [
-        (CoOp, WORDS, 2_048),
-        (CoOp, {"N_CTX": 16}, 8_192),
-        (CoOp, {"N_CTX": 16, "CSC": True}, 8_192 * 12),
-        (CoCoOp, WORDS, 35_360),
-        (MaPLe, {"PROMPT_DEPTH": 9}, 3_555_072),
-        (MaPLe, {"PROMPT_DEPTH": 3}, 1_185_024),
-    ],
-)
-def test_numbers_of_weights_at_vit_b16_are_the_published(
-    trainer: type[ClipTrainer], values: dict[str, object], expected: int
-) -> None:
-    assert full_size(trainer, **values) == expected
-
-
 # The model
-@ALL
-@pytest.mark.parametrize("precision", ["bf16", "amp", "fp16"])
-def test_every_precision_agrees_with_float32(
-    trainer: type[ClipTrainer], values: dict, precision: str, images: torch.Tensor
-) -> None:
-    device = torch.device("cpu")
-    steps = []
-    for name in ("fp32", precision):
-        model = build(trainer, PREC=name, **values)
-        with PRECISIONS[name].autocast(device):
-            logits = model(images, model.prompts.draw(torch.arange(12)))
-            F.cross_entropy(logits, LABELS).backward()
-        steps.append((logits.detach(), model.adapter_learner.ctx.grad))
-    (exact, gradient), (found, half) = steps
-    assert found.dtype == half.dtype == torch.float32
-    torch.testing.assert_close(found, exact, rtol=0, atol=0.2)
-    assert (half - gradient).norm() < 0.15 * gradient.norm()
-
-
-@ALL
-def test_a_copy_learns_by_itself(trainer: type[ClipTrainer], values: dict, images: torch.Tensor) -> None:
-    model = build(trainer, **values)
-    other = copy.deepcopy(model)
-    with torch.no_grad():
-        before = model(images)
-        assert torch.equal(other(images), before)
-        for weight in adapter_weights(other).values():
-            weight.add_(torch.randn_like(weight))
-        assert not torch.allclose(other(images), before)
-        assert torch.equal(model(images), before)
-
-
 @pytest.mark.parametrize("trainer", [CoOp, CoCoOp])
 def test_a_resnets_prompts_are_learned_too(trainer: type[ClipTrainer]) -> None:
     torch.manual_seed(2)  # with which not all hidden units of CoCoOp's network are off
@@ -199,21 +147,6 @@ def test_a_resnets_prompts_are_learned_too(trainer: type[ClipTrainer]) -> None:
     F.cross_entropy(logits, LABELS[:2]).backward()
     assert logits.shape == (2, 12)
     assert all(weight.grad.any() for weight in adapter_weights(model).values())
-
-
-def test_maple_refuses_a_resnet() -> None:
-    with torch.device("meta"):
-        resnet = CLIP(64, 64, (1, 1, 1, 1), 8, None, 77, 49408, 64, 1, 2)
-    with pytest.raises(ValueError, match="MAPLE adapts vision transformers"):
-        build(MaPLe, CLASSES, resnet)
-
-
-def test_cocoops_images_do_not_see_each_other(images: torch.Tensor) -> None:
-    model = build(CoCoOp, **WORDS)
-    with torch.no_grad(), model.keep_text_features():
-        together = model(images)
-        apart = torch.cat([model(image) for image in images.split(1)])
-    torch.testing.assert_close(together, apart, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("at_once", "passes"), [(1, [1] * 6), (200, [2, 2, 2]), (8192, [6])])

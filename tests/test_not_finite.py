@@ -10,18 +10,13 @@ from yacs.config import CfgNode
 import train
 from adapt.adapter_file import FILE_NAME
 from dassl.evaluation.evaluator import Classification
-from tests.conftest import ROOT
+from tests.test_train import command
 from trainers.clip_trainer import ClipTrainer
 
 
 @pytest.fixture
 def arguments(toy_data: Path, toy_flags: list[str], tmp_path: Path) -> list[str]:
-    return [
-        *("--root", str(toy_data), "--seed", "1", "--trainer", "HeBA", "--output-dir", str(tmp_path / "out")),
-        *("--dataset-config-file", str(ROOT / "configs" / "datasets" / "caltech101.yaml")),
-        *("--config-file", str(ROOT / "configs" / "trainers" / "HeBA" / "base2new.yaml"), *toy_flags),
-        *("OPTIM.MAX_EPOCH", "1", "TEST.NO_TEST", "True"),
-    ]
+    return command(toy_data, tmp_path / "out", [*toy_flags, "OPTIM.MAX_EPOCH", "1", "TEST.NO_TEST", "True"])
 
 
 @pytest.mark.parametrize(

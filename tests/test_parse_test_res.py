@@ -1,6 +1,5 @@
 """The command line of parse_test_res.py: published logs, our records, and what goes wrong in them."""
 
-import os
 import re
 import subprocess
 import sys
@@ -10,9 +9,9 @@ import pytest
 
 import parse_test_res
 from tests.result_trees import (
-    details,
     experiment,
     in_folder,
+    parse,
     write_log,
     write_protocols,
     write_results,
@@ -21,13 +20,6 @@ from tests.result_trees import (
 pytestmark = pytest.mark.usefixtures("written_run")
 SCRIPT = Path(parse_test_res.__file__)
 CALTECH = experiment("train_base", "caltech101")
-
-
-def parse(capsys: pytest.CaptureFixture, *argv: object) -> tuple[int, str, str]:
-    """Exit status, output and errors of the command line."""
-    status = parse_test_res.main([str(arg) for arg in argv])
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 # Logs of the published HeBA and LwEIB, and what the family's scripts print for them.
@@ -145,14 +137,6 @@ def test_published_logs_make_the_table(assets, capsys):
 # The command line.
 
 
-def test_a_missing_directory_is_one_line_and_status_2(tmp_path):
-    run = subprocess.run(
-        [sys.executable, SCRIPT, tmp_path / "nix"], capture_output=True, text=True, check=False
-    )
-    assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr == f"error: no such directory: {tmp_path / 'nix'}\n"
-
-
 def test_a_format_for_tables_is_refused_for_a_folder_of_seeds(tmp_path, capsys):
     write_results(tmp_path / "seed1", 80)
     status, out, err = parse(capsys, tmp_path, "--format", "csv")
@@ -263,11 +247,12 @@ def test_a_wrong_command_line_is_one_line_and_shows_no_control_characters(tmp_pa
             parse_test_res.main(argv)
         out, err = capsys.readouterr()
         assert (left.value.code, out) == (2, "")
-        assert re.fullmatch(r"error: [ -~…]+; --help tells what can be given\n", err)
+        assert re.fullmatch(r"error: [ -~…]+ \(--help explains the flags\)\n", err)
 
 
-def test_a_file_in_place_of_a_folder_is_named_so(tmp_path, capsys):
+def test_a_missing_folder_and_a_file_in_place_of_one_are_named_so(tmp_path, capsys):
     (tmp_path / "log.txt").touch()
+    assert parse(capsys, tmp_path / "nix") == (2, "", f"error: no such directory: {tmp_path / 'nix'}\n")
     assert parse(capsys, tmp_path / "log.txt")[1:] == ("", f"error: not a directory: {tmp_path}/log.txt\n")
 
 
@@ -278,24 +263,6 @@ def test_neither_torch_nor_numpy_nor_matplotlib_is_imported(tmp_path):
     code += "print([m for m in ('torch', 'numpy', 'matplotlib') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="CPU time of a child process is told on Unix only")
-def test_five_hundred_runs_take_less_than_a_second(tmp_path, capsys):
-    """CPU time of the whole call, imports included, so that a busy machine does not count."""
-    for dataset in range(10):
-        for seed in range(25):
-            for half in ("train_base", "test_new"):
-                write_results(
-                    tmp_path / experiment(half, f"set{dataset}") / f"seed{seed}", 50, **details("HeBA")
-                )
-    before = os.times()
-    subprocess.run([sys.executable, SCRIPT, tmp_path], stdout=subprocess.DEVNULL, check=True)
-    after = os.times()
-    seconds = after.children_user + after.children_system - before.children_user - before.children_system
-    with capsys.disabled():
-        print(f"\n500 runs: {seconds:.2f} s of CPU")
-    assert seconds < 1
 
 
 def test_whoever_reads_may_stop_reading(tmp_path):

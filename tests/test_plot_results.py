@@ -239,18 +239,6 @@ def test_chromium_shows_the_page_without_a_network(report, tmp_path):
     assert bottom - top > 3000
 
 
-def test_the_command_of_a_run_that_the_program_wrote_is_shown_as_it_was(written_run, tmp_path):
-    """The record as it is, in a folder where scripts put runs."""
-    folder = tmp_path / experiment("train_base", "caltech101", shots=4) / "seed1"
-    shutil.copytree(written_run / "base", folder, ignore=shutil.ignore_patterns("adapter_learner"))
-    argv = [str(tmp_path), "--out", str(tmp_path / "plots"), "--html", str(tmp_path / "report.html")]
-    assert plot_results.main(argv) == 0
-    record = json.loads((folder / "results.json").read_text())
-    page = (tmp_path / "report.html").read_text("utf-8")
-    told = f"caltech101, Base, seed 1: {record['accuracy']:.2f} %"
-    assert f"<p>{told}</p><pre>{html.escape(record['command'])}</pre>" in page
-
-
 # What goes wrong.
 
 

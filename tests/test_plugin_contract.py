@@ -1,7 +1,6 @@
 """Contract of the plugin: what stands outside dassl/ imports only names that Dassl 0.6.3 has too."""
 
 import ast
-import sys
 from pathlib import Path
 
 import pytest
@@ -67,18 +66,3 @@ def test_what_benchmarks_may_import_is_still_imported(file: str) -> None:
     imported = names_of_dassl(ROOT / file)
     for module, names in FOR_BENCHMARKS[file].items():
         assert names <= imported[module]
-
-
-# tests/test_rooms.py has what the other rooms may import.
-SERVES_FILEIO = {*sys.stdlib_module_names, "fileio", "requests", "tqdm", "torch", "yaml"}
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "fileio").glob("*.py")), ids=lambda path: path.name)
-def test_fileio_imports_nothing_of_the_other_rooms_and_torch_only_where_it_is_used(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module] if isinstance(node, ast.ImportFrom) else []
-        rooms = {name.split(".")[0] for name in names}
-        assert rooms <= SERVES_FILEIO
-        assert "torch" not in rooms or node not in tree.body

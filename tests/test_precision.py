@@ -24,11 +24,6 @@ NATIVE = frozenset({"avx2", "avx512_bf16", "avx512_fp16"})
 FILES = sorted(CONFIGS.glob("*/*.yaml"))
 
 
-def node_of(config: dict) -> dict:
-    (options,) = config["TRAINER"].values()
-    return options
-
-
 @pytest.fixture
 def plain_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "cpu_flags", lambda: PLAIN)
@@ -74,12 +69,6 @@ def settled(arguments: list[str]) -> tuple[str, list[str]]:
     cfg = setup_cfg(args)
     notes = settle_precision(cfg, args)
     return settings(cfg)[KEY], [text for _, text in notes]
-
-
-@pytest.mark.parametrize("path", FILES, ids=[f"{path.parent.name}-{path.stem}" for path in FILES])
-def test_configurations_leave_the_precision_open_and_the_demos_say_fp32(path: Path) -> None:
-    expected = "fp32" if path.stem == "demo" else "auto"
-    assert node_of(yaml.safe_load(path.read_text()))["PREC"] == expected
 
 
 @pytest.mark.parametrize("path", FILES, ids=[f"{path.parent.name}-{path.stem}" for path in FILES])
@@ -219,10 +208,3 @@ def test_pictures_are_classified_in_fp32_where_half_is_emulated(
     predictor = Predictor(begun_in_amp)
     assert predictor.precision == precision.PRECISIONS["fp32"]
     assert "was trained in amp, which this CPU only emulates: it is evaluated in fp32" in caplog.text
-
-
-def test_an_unknown_precision_is_one_line(
-    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(tmp_path, [*flags, KEY, "half"]) == 2
-    assert f'{KEY} is "half"; set it to one of auto, fp32, fp16, amp, bf16' in capsys.readouterr().err

@@ -118,26 +118,18 @@ def test_a_folder_means_its_pictures_and_the_file_itself_is_a_run(
 def test_unreadable_pictures_are_named_and_the_others_classified(
     trained: Path, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    bad = str(tmp_path / "broken.jpg")
-    assert predict.main(["--model-dir", str(trained), pictures[0], bad, pictures[1]]) == 1
-    said = capsys.readouterr()
-    assert [line.split(": ")[0] for line in said.out.splitlines()] == pictures[:2]
-    assert f'The image "{bad}" cannot be read' in said.err
-    with pytest.raises(OSError, match="broken.jpg"):
-        Predictor(trained)([bad])
-
-
-def test_grey_pictures_that_would_turn_white_are_named(
-    trained: Path, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Image.new("I;16", (20, 20), 60000).save(tmp_path / "deep.png")
-    Image.new("I;16", (20, 20), 200).save(tmp_path / "fits.png")
-    deep, fits = str(tmp_path / "deep.png"), str(tmp_path / "fits.png")
-    assert predict.main(["--model-dir", str(trained), pictures[0], deep, fits]) == 1
+    """Also grey ones of 16 bits, which would turn white."""
+    bad, deep, fits = (str(tmp_path / name) for name in ("broken.jpg", "deep.png", "fits.png"))
+    Path(bad).write_bytes(b"\xff\xd8\xff\xe0")
+    Image.new("I;16", (20, 20), 60000).save(deep)
+    Image.new("I;16", (20, 20), 200).save(fits)
+    assert predict.main(["--model-dir", str(trained), pictures[0], bad, deep, fits]) == 1
     said = capsys.readouterr()
     assert [line.split(": ")[0] for line in said.out.splitlines()] == [pictures[0], fits]
+    assert f'The image "{bad}" cannot be read' in said.err
     assert f'The image "{deep}" cannot be used (grey values from 60000 to 60000 do not fit' in said.err
+    with pytest.raises(OSError, match="broken.jpg"):
+        Predictor(trained)([bad])
 
 
 @pytest.mark.parametrize("style", ["text", "json", "csv"])

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +13,14 @@ import pytest
 
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.preparation import imagenet, transfer, unpack
+from datasets.preparation import imagenet
 from datasets.preparation.check import survey
-from datasets.preparation.errors import NoRoom
 from datasets.preparation.layout import LOCK, WORKSPACE, set_aside
 from datasets.preparation.run import prepare
 from datasets.preparation.sources import File, Source, load_sources
-from fileio import exclusive
-from tests.prepare_world import WNIDS, Server, picture, small, tree, with_files, zipped
+from fileio import download, exclusive
+from fileio.errors import NoRoom
+from tests.prepare_world import WNIDS, Server, failing, picture, small, tree, with_files, zipped
 
 NAMES = [source.name for source in load_sources()]
 
@@ -200,16 +202,8 @@ def test_an_interrupted_call_is_continued(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = small("StanfordCars", server)
-    names = iter(range(100))
-
-    def interrupted(*args: object) -> int:
-        if next(names) == 3:
-            raise KeyboardInterrupt
-        return write(*args)
-
-    write = unpack.write
     with monkeypatch.context() as patch:
-        patch.setattr(unpack, "write", interrupted)
+        patch.setattr(tarfile.TarFile, "extract", failing(tarfile.TarFile.extract, 3, KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             prepare(source, tmp_path)
     assert survey(source, tmp_path).state == "missing"
@@ -224,13 +218,11 @@ def test_a_full_disk_is_one_line_and_the_next_call_continues(
 ) -> None:
     source = small("EuroSAT", server)
     with monkeypatch.context() as patch:
-        patch.setattr(transfer, "free", lambda folder: 100)
+        patch.setattr(download, "free", lambda folder: 100)
         with pytest.raises(NoRoom, match="no room left for .*are free.*make room"):
             prepare(source, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(
-            unpack, "write", lambda *args: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-        )
+        patch.setattr(zipfile.ZipFile, "extract", failing(print, 0, OSError(28, "No space left on device")))
         with pytest.raises(NoRoom, match="no room left to unpack EuroSAT.zip"):
             prepare(source, tmp_path)
     assert sorted(os.listdir(tmp_path / "eurosat")) == [WORKSPACE, source.split]

@@ -159,10 +159,10 @@ def test_an_interrupted_call_says_so(tmp_path: Path) -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        silent.accept()
-        time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        error = process.communicate(timeout=20)[1]
+        with silent.accept()[0]:  # once it is closed the next source is asked
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            error = process.communicate(timeout=20)[1]
     assert process.returncode == 130
     assert error.splitlines()[-1] == "interrupted; the same command continues"
 

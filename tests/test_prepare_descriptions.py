@@ -15,10 +15,10 @@ from datasets.preparation.descriptions import (
     read_json,
     read_python,
 )
-from datasets.preparation.errors import Damaged, Unavailable
 from datasets.preparation.names import RENAMINGS, RULES, key, match, published_names
 from datasets.preparation.run import prepare
 from datasets.preparation.sources import Source, find_source, load_sources
+from fileio.errors import Damaged, Unavailable
 from tests.prepare_world import Server, small
 
 pytest_plugins = ["tests.prepare_world"]  # the server

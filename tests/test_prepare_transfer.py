@@ -1,51 +1,16 @@
 """A file arrives from the first source that delivers it whole, whatever the others do."""
 
-import logging
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from datasets.preparation import transfer
-from datasets.preparation.errors import NoRoom
-from datasets.preparation.layout import WORKSPACE
 from datasets.preparation.run import prepare
 from datasets.preparation.sources import File
 from tests.prepare_world import Server, images_of, picture, small, with_files, zipped
 
 pytest_plugins = ["tests.prepare_world"]  # the server
-
-
-def test_a_cut_transfer_is_continued(server: Server, tmp_path: Path) -> None:
-    source = small("OxfordPets", server, "cut")
-    big = zipped({f"images/{path}": os.urandom(1000) for path in images_of(source)})
-    server.files["oxford_pets/big.zip"] = big
-    source = with_files(source, "images", File("big.zip", (server.url("cut", "oxford_pets/big.zip"),)))
-    assert prepare(source, tmp_path).state == "ready"
-    ranges = [wanted for path, wanted in server.log if path.endswith("big.zip")]
-    assert ranges == [None, *(f"bytes={first}-" for first in range(3000, len(big), 3000))]
-
-
-def test_a_second_call_continues_the_transfer_of_the_first(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = small("EuroSAT", server)
-    with monkeypatch.context() as patch:
-        patch.setattr(transfer, "ATTEMPTS", 1)
-        cut = replace(source.parts[1].files[0], sources=(server.url("cut", "eurosat/EuroSAT.zip"),))
-        assert prepare(with_files(source, "2750", cut), tmp_path).state == "missing"
-    server.log.clear()
-    assert prepare(source, tmp_path).state == "ready"
-    assert server.log == [("good/eurosat/EuroSAT.zip", "bytes=3000-")]
-
-
-def test_a_server_without_ranges_sends_all_of_it_again(server: Server, tmp_path: Path) -> None:
-    source = small("EuroSAT", server, "whole")
-    downloads = tmp_path / "eurosat" / WORKSPACE / "downloads"
-    downloads.mkdir(parents=True)
-    (downloads / "EuroSAT.zip.part").write_bytes(b"PK and some bytes")
-    assert prepare(source, tmp_path).state == "ready"
 
 
 @pytest.mark.parametrize("behaviour", ["dead", "wrong", "page"])
@@ -81,16 +46,6 @@ def test_a_wrong_checksum_is_refused(server: Server, tmp_path: Path) -> None:
     assert "images.tar.gz has the MD5" in "\n".join(report.problems)
     assert "images" not in os.listdir(tmp_path / "oxford_pets")
     assert prepare(small("OxfordPets", server), tmp_path).state == "ready"
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_write_that_fails_while_downloading_means_a_full_disk(server: Server, tmp_path: Path) -> None:
-    source = small("EuroSAT", server)
-    downloads = tmp_path / "eurosat" / WORKSPACE / "downloads"
-    downloads.mkdir(parents=True)
-    (downloads / "EuroSAT.zip.part").symlink_to("/dev/full")
-    with pytest.raises(NoRoom, match="No space left"):
-        prepare(source, tmp_path)
 
 
 def test_archives_put_there_by_hand_are_used_and_kept(server: Server, tmp_path: Path) -> None:
@@ -138,11 +93,3 @@ def test_hugging_face_is_reached_through_its_library(
     report = prepare(with_files(source, "2750", gone), tmp_path / "again")
     assert f"2750: hf:{kind}someone/data/gone.zip@v1: " in "\n".join(report.problems)
     assert "404" in "\n".join(report.problems)
-
-
-def test_plain_lines_instead_of_bars_where_there_is_no_terminal(
-    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO):
-        prepare(small("EuroSAT", server), tmp_path)
-    assert any("EuroSAT.zip" in line and "B/s" in line for line in caplog.messages)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from datasets.preparation.errors import Damaged, NoRoom
-from datasets.preparation.unpack import MAX_FILES, Limit, unpack
-from tests.prepare_world import tar, tree, zipped
+from datasets.preparation import unpack as module
+from datasets.preparation.unpack import unpack
+from fileio.errors import Damaged, NoRoom
+from tests.prepare_world import failing, tar, tree, zipped
 
 OUTSIDE = ["../evil.txt", "/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:\\evil.txt", "a/.."]
 
@@ -94,27 +95,23 @@ def test_a_zip_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "archive.zip", "archive.zip", limit=1 << 20)
 
 
-def test_too_many_files_are_refused() -> None:
-    limit = Limit(bytes=10, files=2)
-    limit.file()
-    limit.file()
-    with pytest.raises(Damaged, match=f"{MAX_FILES:,} files"):
-        limit.file()
-
-
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_folders_count_as_files(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_files_and_folders_are_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     archive = tmp_path / f"archive.{kind}"
     if kind == "zip":
-        archive.write_bytes(zipped({"a/": b"", "b/": b""}))
+        archive.write_bytes(zipped({"a/": b"", "b": b""}))
     else:
         with tarfile.open(archive, "w") as file:
-            for name in "ab":
+            for name, type_ in (("a", tarfile.DIRTYPE), ("b", tarfile.REGTYPE)):
                 member = tarfile.TarInfo(name)
-                member.type = tarfile.DIRTYPE
+                member.type = type_
                 file.addfile(member)
-    monkeypatch.setattr(Limit.__init__, "__defaults__", (1,))
-    refused(archive, "it holds more than")
+    monkeypatch.setattr(module, "MAX_MEMBERS", 1)
+    refused(archive, "it holds more than 1 files")
+    monkeypatch.setattr(module, "MAX_MEMBERS", 2)
+    unpack(archive, tmp_path / "out")
 
 
 def test_names_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
@@ -140,10 +137,8 @@ def test_a_zip_packed_with_another_method_is_refused(method: int, tmp_path: Path
 
 
 def test_too_little_memory_is_the_archives_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from datasets.preparation import unpack as module
-
     (tmp_path / "archive.tar").write_bytes(tar({"a": b"x"}))
-    monkeypatch.setattr(module, "write", lambda *args: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(tarfile.TarFile, "extract", failing(print, 0, MemoryError()))
     refused(tmp_path / "archive.tar", "too much memory")
 
 
@@ -171,6 +166,27 @@ def test_a_file_and_a_folder_of_one_name_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "archive.tar", "a file and a folder of one name")
 
 
+def test_backslashes_in_a_zip_separate_folders(tmp_path: Path) -> None:
+    (tmp_path / "archive.zip").write_bytes(zipped({"2750\\Forest\\1.jpg": b"x"}))
+    unpack(tmp_path / "archive.zip", tmp_path / "out")
+    assert tree(tmp_path / "out") == ["2750/Forest/1.jpg"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_end_in_the_middle_leaves_nothing(
+    kind: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {"a": b"x", "b": b"x"}
+    (tmp_path / "archive").write_bytes(zipped(content) if kind == "zip" else tar(content))
+    for file in (zipfile.ZipFile, tarfile.TarFile):
+        monkeypatch.setattr(file, "extract", failing(file.extract, 1, error))
+    with pytest.raises(NoRoom if isinstance(error, OSError) else KeyboardInterrupt):
+        unpack(tmp_path / "archive", tmp_path / "out")
+    assert tree(tmp_path) == ["archive"]
+    assert os.listdir(tmp_path) == ["archive"]
+
+
 def test_everything_else_arrives_without_the_litter_of_macos(tmp_path: Path) -> None:
     content = {"photos/a b.jpg": b"1", "photos/é/2.jpg": b"22", "./x.txt": b"", "__MACOSX/photos/._a": b"3"}
     for kind, data in (
@@ -185,18 +201,43 @@ def test_everything_else_arrives_without_the_litter_of_macos(tmp_path: Path) -> 
 
 def test_modes_and_owners_of_an_archive_do_not_matter(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "archive.tar", "w") as file:
-        member = tarfile.TarInfo("tool")
-        member.mode, member.uid, member.size = 0o4777, 12345, 1
-        file.addfile(member, io.BytesIO(b"x"))
+        for name, kind, mode in (
+            ("folder", tarfile.DIRTYPE, 0o000),
+            ("folder/tool", tarfile.REGTYPE, 0o4777),
+            ("folder/secret", tarfile.REGTYPE, 0o000),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.mode, member.uid = kind, mode, 12345
+            file.addfile(member)
     unpack(tmp_path / "archive.tar", tmp_path / "out")
-    status = (tmp_path / "out" / "tool").stat()
-    assert status.st_uid == os.getuid()
-    assert not status.st_mode & 0o7111
+    (tmp_path / "out" / "own").touch()
+    (tmp_path / "out" / "own_folder").mkdir()
+    for name, like in (("folder", "own_folder"), ("folder/tool", "own"), ("folder/secret", "own")):
+        status, usual = (tmp_path / "out" / name).stat(), (tmp_path / "out" / like).stat()
+        assert (status.st_uid, status.st_mode) == (usual.st_uid, usual.st_mode)
+
+
+def test_a_negative_size_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "archive.tar", "w", format=tarfile.PAX_FORMAT) as file:
+        member = tarfile.TarInfo("negative")
+        member.pax_headers = {"size": str(-(1 << 40))}
+        file.addfile(member)
+    refused(tmp_path / "archive.tar", "archive.tar is")
+
+
+def test_a_python_whose_tarfile_has_no_filter_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "archive.tar").write_bytes(tar({"a": b"x"}))
+    (tmp_path / "archive.zip").write_bytes(zipped({"a": b"x"}))
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(OSError, match="has no tarfile.data_filter .* use a later") as caught:
+        unpack(tmp_path / "archive.tar", tmp_path / "out")
+    assert not isinstance(caught.value, Damaged)
+    unpack(tmp_path / "archive.zip", tmp_path / "out")
 
 
 def test_no_room_is_said_before_a_zip_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from datasets.preparation import unpack as module
-
     (tmp_path / "archive.zip").write_bytes(zipped({"a": bytes(1000)}))
     monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: Usage)
     with pytest.raises(NoRoom, match=r"no room left to unpack archive.zip .*1\.00kB are needed"):

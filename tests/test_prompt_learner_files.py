@@ -23,12 +23,6 @@ from trainers.cocoop import CoCoOp
 from trainers.coop import CoOp
 from trainers.maple import MaPLe
 
-
-@pytest.fixture
-def images() -> torch.Tensor:
-    return torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-
-
 # Published configurations
 INPUT = """
 INPUT:
@@ -150,28 +144,6 @@ def test_words_of_single_classes_are_refused_for_others(
     house.trainer(tmp_path / "again", CSC=True).load_model(str(tmp_path / "base"), epoch=1)
     with pytest.raises(ValueError, match="learned words for each of its classes"):
         Predictor(tmp_path / "base", classes=["cat", "dog"])
-
-
-@ALL
-def test_pictures_are_classified_with_learned_words_and_other_classes(
-    trainer: type[ClipTrainer],
-    values: dict,
-    images: torch.Tensor,
-    tmp_path: Path,
-    toy_data: Path,
-    tiny_clip_path: Path,
-) -> None:
-    house = House(trainer.__name__, toy_data, tiny_clip_path)
-    trained = house.trainer(tmp_path / "base", "OPTIM.MAX_EPOCH", 1, "OPTIM.WARMUP_EPOCH", 0, **values)
-    trained.train()
-    novel = house.trainer(tmp_path / "novel", "DATASET.SUBSAMPLE_CLASSES", "new", **values)
-    novel.load_model(str(tmp_path / "base"), epoch=1)
-    with torch.no_grad():
-        expected = novel.model.eval()(images).softmax(dim=-1)
-    predictor = Predictor(tmp_path / "base", classes=["grand_piano", "lotus", "scissors"])
-    torch.testing.assert_close(predictor.probabilities(images), expected, rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match='template "a {}." cannot be used: this model learned its own words'):
-        Predictor(tmp_path / "base", classes=["cat"], template="a {}.")
 
 
 def test_other_classes_of_a_method_without_learned_words_keep_their_layout() -> None:

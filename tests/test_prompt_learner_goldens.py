@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn import functional as F
 
+from adapt.method import Batch
 from adapt.model import CustomCLIP
 from tests.goldens import (
     LABELS,
@@ -60,9 +60,9 @@ def test_coop_gives_published_features_logits_loss_and_gradient(
     with torch.no_grad():
         torch.testing.assert_close(text_features(model), expected[f"{case}/eval/text_raw"], **NEAR)
         torch.testing.assert_close(model(images), expected[f"{case}/eval/logits"], **NEAR)
-    logits = model(images, model.prompts.draw(torch.arange(12)))
-    torch.testing.assert_close(logits, expected[f"{case}/train/logits"], **NEAR)
-    loss = F.cross_entropy(logits, LABELS)
+    tokens = model.prompts.draw(torch.arange(12))
+    torch.testing.assert_close(model(images, tokens), expected[f"{case}/train/logits"], **NEAR)
+    loss, _ = model.method.loss(model, Batch(images, tokens, LABELS))
     loss.backward()
     torch.testing.assert_close(loss, expected[f"{case}/train/loss"], **LOSS)
     same_gradients(learned, expected, f"{case}/train")
@@ -100,8 +100,8 @@ def test_cocoop_gives_published_features_logits_loss_and_gradients(
         torch.testing.assert_close(model(images), expected["eval/logits"], **NEAR)
     for case, chosen in (("train_b6", slice(6)), ("train_b1", slice(1, 2))):
         model.zero_grad()
-        logits = model(images[chosen], model.prompts.draw(torch.arange(12)))
-        loss = F.cross_entropy(logits, LABELS[chosen])
+        batch = Batch(images[chosen], model.prompts.draw(torch.arange(12)), LABELS[chosen])
+        loss, _ = model.method.loss(model, batch)
         loss.backward()
         torch.testing.assert_close(loss, expected[f"{case}/loss"], **LOSS)
         same_gradients(learned, expected, case)
@@ -138,9 +138,9 @@ def test_maple_gives_published_features_logits_loss_and_gradients(
                 torch.testing.assert_close(place.prompts(), expected[f"eval/visual_prompt_{k}"], **NEAR)
         torch.testing.assert_close(text_features(model), expected[f"{case}eval/text_raw"], **NEAR)
         torch.testing.assert_close(model.clip.encode_image(images), expected[f"{case}eval/image_raw"], **NEAR)
-    logits = model(images, model.prompts.draw(torch.arange(12)))
-    torch.testing.assert_close(logits, expected[f"{case}eval/logits"], **NEAR)
-    loss = F.cross_entropy(logits, LABELS)
+    tokens = model.prompts.draw(torch.arange(12))
+    torch.testing.assert_close(model(images, tokens), expected[f"{case}eval/logits"], **NEAR)
+    loss, _ = model.method.loss(model, Batch(images, tokens, LABELS))
     loss.backward()
     torch.testing.assert_close(loss, expected[f"{case}train/loss"], **LOSS)
     same_gradients(learned, expected, f"{case}train")

@@ -1,11 +1,12 @@
 """What a run leaves for later: results.json, config.yaml, metrics.jsonl; and two runs in one process."""
 
 import json
-import os
+import shlex
+import shutil
 import subprocess
 import sys
-import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,84 +16,35 @@ import torch
 import train
 from clip import weights_digest
 from dassl.engine import metrics
-from fileio import file_digest, write_text
+from fileio import file_digest
 from runner.config import setup_cfg
 from runner.phases import Phases
 from runner.provenance import describe_data
 from runner.record import config_digest, evaluation, json_text, read_record
-from tests.conftest import ROOT, TOY_CLASSES, run_main
+from tests.conftest import ROOT, TOY_CLASSES
 
 CONFIGS = ROOT / "configs"
 
 
-def base_and_novel(data: Path, opts: list[str]) -> tuple[list[str], list[str]]:
-    """Arguments that train into ``base`` and evaluate into ``novel``, below the working directory."""
-    common = [
-        *("--root", str(data), "--seed", "1", "--trainer", "HeBA"),
-        *("--dataset-config-file", str(CONFIGS / "datasets" / "caltech101.yaml")),
-        *("--config-file", str(CONFIGS / "trainers" / "HeBA" / "base2new.yaml")),
-    ]
-    opts = [*opts, "TRAIN.PRINT_FREQ", "2", "DATASET.SUBSAMPLE_CLASSES"]
-    flags = ["--eval-only", "--model-dir", "base", "--load-epoch", "last"]
-    return (
-        [*common, "--output-dir", "base", *opts, "base"],
-        [*common, "--output-dir", "novel", *flags, *opts, "new"],
-    )
-
-
-def run(folder: Path, arguments: list[str]) -> None:
-    command = [sys.executable, str(ROOT / "train.py"), *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, toy_flags: list[str]) -> Path:
-    """Training and the evaluation of the novel classes in one process, this one."""
-    folder = tmp_path_factory.mktemp("together")
-    base, novel = base_and_novel(toy_data, toy_flags)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.chdir(folder)
-        done = run_main(train.main, [*base, "--then", *novel])
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-def test_base_and_novel_in_one_process_are_those_of_two(
-    together: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
+def test_the_second_run_of_a_process_is_that_of_its_command_in_a_process_of_its_own(
+    written_run: Path, tmp_path: Path
 ) -> None:
-    for arguments in base_and_novel(toy_data, toy_flags):
-        run(tmp_path, arguments)
-    for part in ("base", "novel"):
-        one, two = (read_record(str(folder / part)) for folder in (together, tmp_path))
-        for record in (one, two):
-            for key in ("seconds", "phases", "finished"):
-                del record[key]
-        assert one == two  # the digests of the saved and of the evaluated weights among it
-        one, two = ((folder / part / "config.yaml").read_text() for folder in (together, tmp_path))
-        assert one == two
+    shutil.copytree(written_run / "base", tmp_path / "base")
+    _, _, *words = shlex.split(read_record(str(written_run / "novel"))["command"])
+    subprocess.run([sys.executable, str(ROOT / "train.py"), *words], cwd=tmp_path, check=True)
+    records = [read_record(str(folder / "novel")) for folder in (written_run, tmp_path)]
+    for record in records:
+        for key in ("seconds", "phases", "finished"):
+            del record[key]
+    assert records[0] == records[1]  # the digest of the evaluated weights among it
+    one, other = ((folder / "novel" / "config.yaml").read_text() for folder in (written_run, tmp_path))
+    assert one == other
 
 
-def test_runs_of_one_process_have_their_own_logs(together: Path) -> None:
-    base, novel = ((together / part / "log.txt").read_text() for part in ("base", "novel"))
-    assert "epoch [3/3]" in base
-    assert "Novel classes at the" not in base
-    assert "epoch [3/3]" not in novel
-    assert "Novel classes at the" in novel
-    assert base.count("** Config **") == novel.count("** Config **") == 1
-
-
-def test_a_mistake_in_the_first_run_keeps_the_second_from_starting(
-    toy_data: Path, toy_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_record_says_what_was_found_and_how(
+    written_run: Path, toy_data: Path, tiny_clip_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    base, novel = base_and_novel(toy_data, [*toy_flags, "OPTIM.LR", "fast"])
-    assert train.main([*base, "--then", *novel]) == 2
-    assert not (tmp_path / "novel").exists()
-
-
-def test_the_record_says_what_was_found_and_how(together: Path, toy_data: Path, tiny_clip_path: Path) -> None:
-    base, novel = (read_record(str(together / part)) for part in ("base", "novel"))
+    base, novel = (read_record(str(written_run / part)) for part in ("base", "novel"))
     assert base["schema"] == 2
     assert base["accuracy"] == 100 * base["correct"] / base["total"]
     assert base["macro_f1"] <= 100
@@ -104,18 +56,18 @@ def test_the_record_says_what_was_found_and_how(together: Path, toy_data: Path, 
     assert base["backbone_sha256"] == file_digest(tiny_clip_path)
     assert base["saved"] == novel["loaded"]
     assert base["saved"] == {
-        "adapter_learner": file_digest(together / "base" / "adapter_learner" / "model.pth.tar-3")
+        "adapter_learner": file_digest(written_run / "base" / "adapter_learner" / "model.pth.tar-3")
     }
     assert (base["data"]["train"]["images"], base["data"]["test"]["images"]) == (12, 9)
     assert base["versions"]["torch"] == torch.__version__
     assert base["device"]
     assert base["command"].startswith(f"python train.py --root {toy_data} --seed 1")
-    checkpoint = torch.load(together / "base/adapter_learner/model.pth.tar-3", weights_only=True)
+    checkpoint = torch.load(written_run / "base/adapter_learner/model.pth.tar-3", weights_only=True)
     assert base["trainable_parameters"] == sum(t.numel() for t in checkpoint["state_dict"].values())
 
 
-def test_seconds_and_memory_are_recorded_by_phase(together: Path) -> None:
-    base, novel = (read_record(str(together / part)) for part in ("base", "novel"))
+def test_seconds_and_memory_are_recorded_by_phase(written_run: Path) -> None:
+    base, novel = (read_record(str(written_run / part)) for part in ("base", "novel"))
     assert list(base["phases"]) == ["build", "train", "test"]
     assert list(novel["phases"]) == ["build", "test"]
     for phase in base["phases"].values():
@@ -126,21 +78,39 @@ def test_seconds_and_memory_are_recorded_by_phase(together: Path) -> None:
     assert base["phases"]["train"]["seconds_before"] == 0
 
 
-def test_an_inner_phase_does_not_count_for_the_outer_one() -> None:
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Lets seconds pass on the clock of the phases."""
+    now = [0.0]
+    monkeypatch.setattr("runner.phases.time.perf_counter", lambda: now[0])
+    return lambda seconds: now.__setitem__(0, now[0] + seconds)
+
+
+def seconds(phases: Phases) -> dict[str, float]:
+    return {name: phase["seconds"] for name, phase in phases.found.items()}
+
+
+def test_an_inner_phase_does_not_count_for_the_outer_one(pass_time: Callable[[float], None]) -> None:
     phases = Phases()
-    with phases.phase("train"), phases.phase("test"):
-        time.sleep(0.2)
-    assert phases.found["test"]["seconds"] >= 0.2
-    assert phases.found["train"]["seconds"] < 0.1
+    pass_time(1)
+    with phases.phase("train"):
+        pass_time(10)
+        with phases.phase("test"):
+            pass_time(100)
+        pass_time(1000)
+    pass_time(10_000)
+    assert seconds(phases) == {"train": 1010, "test": 100}
 
 
-def test_every_test_of_a_trainer_is_timed_and_nothing_of_it_is_replaced() -> None:
+def test_every_test_of_a_trainer_is_timed_and_nothing_of_it_is_replaced(
+    pass_time: Callable[[float], None],
+) -> None:
     class Theirs:  # of a trainer that somebody dropped in
         def train(self) -> float:
             return self.test("val")
 
         def test(self, split: str | None = None) -> float:
-            time.sleep(0.2)
+            pass_time(2)
             return 50.0 if split == "val" else 60.0
 
     phases, trainer = Phases(), Theirs()
@@ -148,30 +118,29 @@ def test_every_test_of_a_trainer_is_timed_and_nothing_of_it_is_replaced() -> Non
     with phases.phase("train"):
         assert trainer.train() == 50.0
     assert trainer.test(split="test") == 60.0
-    assert phases.found["test"]["seconds"] >= 0.4
-    assert phases.found["train"]["seconds"] < 0.1
+    assert seconds(phases) == {"train": 0, "test": 4}
     assert not vars(trainer)
     assert isinstance(trainer, Theirs)
     assert type(trainer).__qualname__ == Theirs.__qualname__
     assert "Timed" not in repr(trainer)
 
 
-def test_config_yaml_is_the_same_run_again(together: Path, toy_data: Path) -> None:
+def test_config_yaml_is_the_same_run_again(written_run: Path, toy_data: Path) -> None:
     for part in ("base", "novel"):
-        arguments = ["--config-file", str(together / part / "config.yaml"), "--output-dir", "elsewhere"]
+        arguments = ["--config-file", str(written_run / part / "config.yaml"), "--output-dir", "elsewhere"]
         cfg = setup_cfg(train.parse_args(arguments))
-        assert config_digest(cfg) == read_record(str(together / part))["config_digest"]
+        assert config_digest(cfg) == read_record(str(written_run / part))["config_digest"]
         assert str(toy_data) == cfg.DATASET.ROOT
         assert cfg.OUTPUT_DIR == "elsewhere"
-    assert "COOP" not in (together / "base" / "config.yaml").read_text()  # needs no other trainer's file
+    assert "COOP" not in (written_run / "base" / "config.yaml").read_text()  # needs no other trainer's file
 
 
-def test_each_logging_step_leaves_a_line_of_metrics(together: Path) -> None:
-    rows = [json.loads(line) for line in (together / "base" / "metrics.jsonl").read_text().splitlines()]
+def test_each_logging_step_leaves_a_line_of_metrics(written_run: Path) -> None:
+    rows = [json.loads(line) for line in (written_run / "base" / "metrics.jsonl").read_text().splitlines()]
     assert [(row["step"], row["epoch"], row["batch"]) for row in rows] == [(2, 1, 2), (5, 2, 2), (8, 3, 2)]
-    assert (together / "base" / "log.txt").read_text().count("\nepoch [") == len(rows)
+    assert (written_run / "base" / "log.txt").read_text().count("\nepoch [") == len(rows)
     assert all(row["loss"] > 0 and row["lr"] > 0 and row["time"] >= row["data"] for row in rows)
-    assert not (together / "novel" / "metrics.jsonl").exists()
+    assert not (written_run / "novel" / "metrics.jsonl").exists()
 
 
 def test_metrics_after_the_resumed_epoch_and_half_lines_are_dropped(tmp_path: Path) -> None:
@@ -268,15 +237,3 @@ def test_what_is_no_record_is_refused_with_the_remedy(tmp_path: Path, damaged: s
     (tmp_path / "results.json").write_text(damaged)
     with pytest.raises(ValueError, match=r'results.json" is not the record of a run .*; delete it'):
         read_record(str(tmp_path))
-
-
-def test_a_file_that_cannot_be_written_whole_does_not_appear(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_text(tmp_path / "results.json", "{}")
-    assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,11 @@ import pytest
 import parse_test_res
 from reporting.read import read_log, read_results
 from tests.result_trees import (
-    OURS,
     cut,
     experiment,
     make_record,
     ours,
+    parse,
     theirs,
     write_log,
     write_results,
@@ -25,13 +24,6 @@ from tests.result_trees import (
 )
 
 pytestmark = pytest.mark.usefixtures("written_run")
-
-
-def parse(capsys: pytest.CaptureFixture, *argv: object) -> tuple[int, str, str]:
-    """Exit status, output and errors of the command line."""
-    status = parse_test_res.main([str(arg) for arg in argv])
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def test_the_programs_own_record_and_log_are_read_as_they_are(written_run):
@@ -117,12 +109,6 @@ def test_a_later_test_in_a_training_folder_does_not_replace_its_result(tmp_path,
     write_log(tmp_path / "seed1/log.txt-2026-01-02-00-00-00", theirs("10.0", "novel"))
     assert "* accuracy: 90.00%" in parse(capsys, tmp_path)[1]
     assert "* accuracy: 10.00%" in parse(capsys, tmp_path, "--test-log")[1]
-
-
-def test_a_single_seeds_folder_can_be_given(tmp_path, capsys):
-    write_results(tmp_path / "seed1", 81.234)
-    (tmp_path / "seed1/adapter_learner").mkdir()
-    assert "* accuracy: 81.23%" in parse(capsys, tmp_path / "seed1")[1]
 
 
 def second_result(log: str, accuracy: str, of: str = "test") -> str:
@@ -251,31 +237,6 @@ def test_logs_of_two_runs_in_one_file_are_not_read(tmp_path, capsys):
             status, out, _ = parse(capsys, tmp_path, *flags)
             assert status == 2
             assert "log.txt: holds the logs of 2 runs, one after the other\n" in out
-
-
-@pytest.mark.parametrize(
-    "blown_up",
-    [
-        lambda log: cut(log) + " " * 2_000_000,
-        lambda log: cut(log) + "\n" * 2_000_000,
-        lambda log: cut(log) + " \n\t" * 700_000,
-        lambda log: cut(log) + "Finish?\n" + " \n\t" * 700_000,
-        lambda log: (
-            cut(log.replace("eval_only: False", "eval_only: True")) + "=> result?\n" + "\n" * 2_000_000
-        ),
-        lambda log: cut(log) + "\x1b[" + "0" * 2_000_000,
-        lambda log: cut(log) + "\x1b]0;" * 300_000,
-        lambda log: cut(log) + "epoch [1/1] batch [1/1] loss 1 (" * 250_000,
-        lambda log: log + "* accuracy: " + "1" * 2_000_000,
-        lambda log: log[: log.index("=> result")] + " " * 2_000_000 + "=> result",
-        lambda log: log.replace("\n", "\n" + " " * 2_000_000, 1),
-    ],
-)
-def test_any_log_is_read_in_linear_time(tmp_path, blown_up):
-    write_log(tmp_path / "log.txt", blown_up(theirs("84.2")))
-    before = time.process_time()
-    read_log(tmp_path / "log.txt", "accuracy", as_test=False)
-    assert time.process_time() - before < 3  # quadratic: minutes
 
 
 # results.json.
@@ -430,14 +391,6 @@ def test_a_record_in_utf_16_is_read(seed_folder, capsys):
     assert "results.json. accuracy: 80.00%. " in parse(capsys, seed_folder.parent)[1]
 
 
-def test_an_unfinished_run_of_ours_is_named_with_the_way_on(tmp_path, capsys):
-    write_results(tmp_path / "seed1", 80.0)
-    write_log(tmp_path / "seed2/log.txt", cut(ours(), "epoch [2/3]"))
-    (tmp_path / "seed2/resume.pth.tar").touch()
-    out = parse(capsys, tmp_path)[1]
-    assert "last epoch 2/3; resume.pth.tar is there: the same command goes on from it" in out
-
-
 @pytest.mark.parametrize(
     ("half", "part", "after", "epoch"),
     [
@@ -457,7 +410,8 @@ def test_a_log_of_ours_does_not_count_without_its_results_json(
     write_results(folder / "seed1", 80.0)
     (folder / "seed2/resume.pth.tar").touch()
     os.utime(folder / "seed2" / name, (0, 0))
-    why = f"not counted: {folder}/seed2: {name}: crashed or cut, no results.json{epoch}; resume.pth"
+    why = f"not counted: {folder}/seed2: {name}: crashed or cut, no results.json{epoch}; "
+    why += "resume.pth.tar is there: the same command goes on from it"
     status, out, _ = parse(capsys, folder)
     assert status == 0
     assert why in out
@@ -490,30 +444,17 @@ def test_another_codes_log_counts_beside_an_unfinished_one_of_ours(tmp_path, cap
 # Runs without an end.
 
 
-def test_a_crash_is_told_with_its_error(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("is_old", "why"),
+    [(False, "crashed (ValueError: no such \\x1b[31mclass), no "), (True, "running, or crashed ")],
+)
+def test_a_crash_is_told_with_its_error_unless_that_is_of_an_earlier_try(tmp_path, capsys, is_old, why):
     write_results(tmp_path / "seed1", 80.0)
     write_log(tmp_path / "seed2/log.txt", cut(ours()))
     (tmp_path / "seed2/traceback.txt").write_text("Traceback:\n  …\nValueError: no such \x1b[31mclass\n\n")
-    out = parse(capsys, tmp_path)[1]
-    why = "crashed (ValueError: no such \\x1b[31mclass), no results.json, last epoch 3/3\n"
-    assert f"seed2: log.txt: {why}" in out
-
-
-def test_the_error_of_an_earlier_try_is_not_taken_for_the_present_ones(tmp_path, capsys):
-    write_results(tmp_path / "seed1", 80.0)
-    write_log(tmp_path / "seed2/log.txt", cut(ours()))
-    (tmp_path / "seed2/traceback.txt").write_text("ValueError: long ago\n")
-    os.utime(tmp_path / "seed2/traceback.txt", (0, 0))
-    assert "seed2: log.txt: running, or crashed " in parse(capsys, tmp_path)[1]
-
-
-def test_a_log_that_nobody_writes_any_more_is_not_called_running(tmp_path, capsys):
-    write_results(tmp_path / "seed1", 80.0)
-    write_log(tmp_path / "seed2/log.txt", cut(theirs()))
-    os.utime(tmp_path / "seed2/log.txt", (0, 0))
-    assert (
-        'seed2: log.txt: crashed or cut, no "Finish training", last epoch 3/3\n' in parse(capsys, tmp_path)[1]
-    )
+    if is_old:
+        os.utime(tmp_path / "seed2/traceback.txt", (0, 0))
+    assert f"seed2: log.txt: {why}" in parse(capsys, tmp_path)[1]
 
 
 # What cannot be read, and what must not reach a terminal.
@@ -615,12 +556,6 @@ def test_names_with_escape_sequences_never_reach_the_terminal_raw(tmp_path, caps
     assert SHOWN in err
 
 
-def test_a_name_with_a_line_break_forges_no_line(tmp_path, capsys):
-    write_results(tmp_path / "x\n* accuracy: 99.99%" / "seed1", 80.0)
-    out = parse(capsys, tmp_path / "x\n* accuracy: 99.99%")[1]
-    assert [line for line in out.splitlines() if line.startswith("* ")] == ["* accuracy: 80.00%"]
-
-
 # A folder's name may hold any bytes but / and NUL: here bytes of no encoding, and a line that is no result.
 HOSTILE = os.fsdecode(b"\x1b[2J\xff\x9b\n* accuracy: 99.99%\r") + "\x9b\u202e\u2067\uffff"
 ASCII = {"PYTHONIOENCODING": "ascii"}
@@ -628,9 +563,17 @@ C = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
-@pytest.mark.parametrize("environment", [{}, ASCII, C])
-@pytest.mark.parametrize("flags", [(), ("--format", "csv"), ("--keyword", HOSTILE)])
-@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize(
+    ("environment", "flags", "single"),
+    [
+        ({}, (), True),
+        (ASCII, (), False),
+        (C, ("--format", "csv"), False),
+        (C, ("--format", "csv"), True),
+        (ASCII, ("--keyword", HOSTILE), False),
+        ({}, ("--keyword", HOSTILE), True),
+    ],
+)
 def test_any_name_is_printed_harmlessly_in_any_encoding(tmp_path, environment, flags, single):
     seeds = tmp_path / HOSTILE / experiment("train_base", "dtd", HOSTILE)
     write_results(
@@ -655,8 +598,3 @@ def test_any_name_is_printed_harmlessly_in_any_encoding(tmp_path, environment, f
     assert "Traceback" not in both
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\u2067\uffff]", both)
     assert not [line for line in both.splitlines() if line.startswith("* accuracy: 99")]
-
-
-def test_our_logs_have_the_line_that_tells_them_apart():
-    for part in ("base", "novel"):
-        assert written(part, "log.txt").count(OURS) == 1

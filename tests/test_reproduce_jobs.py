@@ -159,14 +159,6 @@ def test_all_trainers_are_those_with_a_configuration(tmp_path: Path, monkeypatch
     assert trainers("base2new", config="x2d") == ["ZeroshotCLIP", "CoCoOp"]
 
 
-def test_all_trainers_of_this_repository_are_its_folders_of_scripts() -> None:
-    jobs = expand(plan("base2new", trainers=["all"], datasets=["dtd"], seeds=[1]))
-    assert [job.name.split()[0] for job in jobs] == [
-        "ZeroshotCLIP",
-        *sorted(SCRIPTS.values(), key=str.lower),
-    ]
-
-
 def test_both_transfer_protocols_share_the_model() -> None:
     jobs = [expand(plan(protocol))[0] for protocol in ("cross_dataset", "domain_generalization")]
     assert jobs[0] == jobs[1]

@@ -10,7 +10,7 @@ import pytest
 
 import train
 from runner.log import run_log
-from tests.conftest import ROOT
+from tests.conftest import train_words
 
 logger = logging.getLogger("trainers.of.somebody")
 
@@ -86,14 +86,11 @@ def test_prints_and_messages_reach_the_log_of_their_run_alone(
 def test_runs_of_one_process_have_a_log_each(
     toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    common = [
-        *("--root", str(toy_data), "--seed", "1", "--trainer", "ZeroshotCLIP", "--eval-only"),
-        *("--dataset-config-file", str(ROOT / "configs/datasets/caltech101.yaml")),
-        *("--config-file", str(ROOT / "configs/trainers/ZeroshotCLIP/vit_b16.yaml")),
-    ]
     options = [*toy_flags[:4], *toy_flags[8:10], "TRAINER.ZeroshotCLIP.PREC", "fp32"]
+    options += ["DATASET.SUBSAMPLE_CLASSES"]
+    zero_shot = {"trainer": "ZeroshotCLIP", "config": "vit_b16"}
     calls = [
-        [*common, "--output-dir", str(tmp_path / half), *options, "DATASET.SUBSAMPLE_CLASSES", half]
+        train_words(toy_data, tmp_path / half, "--eval-only", *options, half, **zero_shot)
         for half in ("base", "new")
     ]
     assert train.main([*calls[0], "--then", *calls[1]]) == 0
@@ -109,9 +106,7 @@ def test_runs_of_one_process_have_a_log_each(
 def test_an_error_of_a_run_leaves_no_log_behind(
     toy_data: Path, tmp_path: Path, tiny_clip_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--root", str(toy_data), "--trainer", "HeBA", "--output-dir", str(tmp_path / "out")]
-    files = ["--dataset-config-file", str(ROOT / "configs/datasets/caltech101.yaml")]
     opts = ["MODEL.BACKBONE.NAME", str(tiny_clip_path), "INPUT.SIZE", "(64, 64)"]
-    assert train.main([*flags, *files, *opts]) == 2
+    assert train.main(train_words(toy_data, tmp_path / "out", *opts)) == 2
     assert (tmp_path / "out" / "log.txt").is_file()  # so the run had begun
     assert "error: " in capsys.readouterr().err

@@ -12,7 +12,7 @@ import train
 from adapt.method import build_model
 from adapt.model import CustomCLIP
 from adapt.precision import PRECISIONS
-from adapt.text_prefix import compute_text_prefix, frozen_blocks
+from adapt.text_prefix import FrozenPrefix, add_text_prefix, frozen_blocks, remove_text_prefix
 from clip.model import build_model as build_clip
 from tests.test_heba import CLASSES, options
 from tests.test_train import command, weights
@@ -75,8 +75,8 @@ def test_steps_from_the_kept_states_have_the_same_loss_and_gradients(
     for number, block in enumerate(model.clip.transformer.resblocks[:-1], start=1):
         block.register_forward_hook(lambda *_, number=number: called.append(number))
     with PRECISIONS[precision].autocast(torch.device("cpu")):
-        model.text_prefix = compute_text_prefix(model.clip, model.prompts, 1.0)
-    assert model.text_prefix.blocks == START - 1
+        add_text_prefix(model.clip, model.prompts, 1.0)
+    assert len(model.clip.transformer.resblocks[0].blocks) == START - 1
     called.clear()
     loss, gradients = step(model, precision)
     assert called == [3]
@@ -84,16 +84,24 @@ def test_steps_from_the_kept_states_have_the_same_loss_and_gradients(
     assert len(gradients) == len(expected[1])
     for found, wanted in zip(gradients, expected[1], strict=True):
         assert (found - wanted).norm() <= tolerance * wanted.norm() + 1e-8
+    called.clear()
+    remove_text_prefix(model.clip)
+    step(model, precision)
+    assert called == [1, 2, 3]
 
 
 def test_states_over_the_budget_are_not_kept(model: CustomCLIP, caplog: pytest.LogCaptureFixture) -> None:
     tokens = int((model.prompts.tokens.argmax(-1) + 1).sum())
     size = tokens * 128 * 4 / 1e6
     with caplog.at_level(logging.INFO):
-        assert compute_text_prefix(model.clip, model.prompts, 0.99 * size) is None
+        add_text_prefix(model.clip, model.prompts, 0.99 * size)
     assert "TRAIN.TEXT_CACHE_MB" in caplog.text
-    prefix = compute_text_prefix(model.clip, model.prompts, 1.01 * size)
-    assert prefix.states.nbytes == pytest.approx(size * 1e6)
+    blocks = model.clip.transformer.resblocks
+    assert not any(isinstance(block, FrozenPrefix) for block in blocks)
+    add_text_prefix(model.clip, model.prompts, 1.01 * size)
+    assert model.clip.transformer.resblocks[0].states.nbytes == pytest.approx(size * 1e6)
+    remove_text_prefix(model.clip)
+    assert list(model.clip.transformer.resblocks) == list(blocks)
 
 
 def test_a_prefix_ends_where_anything_learns(model: CustomCLIP) -> None:

@@ -12,7 +12,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,18 +25,47 @@ from fileio.atomic import temporary_name
 from runner.config import setup_cfg
 from runner.folder import OPENING, check_model_dir, exclusive_run_folder, last_epoch, saved_traceback
 from runner.record import differing_settings, read_record
-from tests.conftest import ROOT, run_main
+from tests.conftest import ROOT, train_words
 
 BASE2NEW = str(ROOT / "configs" / "trainers" / "HeBA" / "base2new.yaml")
-CALTECH101 = str(ROOT / "configs" / "datasets" / "caltech101.yaml")
+BASE = ("DATASET.SUBSAMPLE_CLASSES", "base")
+NEW = ("DATASET.SUBSAMPLE_CLASSES", "new")
 
 
-def command(data: Path, output: Path, opts: list[str], *flags: str, seed: int = 1) -> list[str]:
+def command(data: Path, output: Path, opts: Sequence[str], *flags: str) -> list[str]:
     """Arguments of train.py; ``flags`` come before the KEY VALUE pairs."""
-    return [
-        *("--root", str(data), "--seed", str(seed), "--trainer", "HeBA", "--output-dir", str(output)),
-        *("--dataset-config-file", CALTECH101, "--config-file", BASE2NEW, *flags, *opts),
-    ]
+    return train_words(data, output, *flags, *opts)
+
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(toy_data: Path, toy_flags: list[str], capsys: pytest.CaptureFixture[str]) -> Call:
+    """Calls train.main on the toy data; returns its status and what it wrote to stdout and stderr."""
+
+    def run(
+        output: Path, *opts: str, flags: Sequence[str] = (), data: Path = toy_data
+    ) -> tuple[int, str, str]:
+        status = train.main(command(data, output, [*toy_flags, *opts], *flags))
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def evaluate(trained: Path, call: Call) -> Call:
+    """Calls train.main to evaluate the last epoch of ``trained``."""
+
+    def run(output: Path, *opts: str, flags: Sequence[str] = ()) -> tuple[int, str, str]:
+        last = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "last")
+        return call(output, *opts, flags=[*last, *flags])
+
+    return run
+
+
+def result(output: Path) -> dict[str, Any]:
+    return json.loads((output / "results.json").read_text())
 
 
 def subprocess_command(arguments: list[str]) -> list[str]:
@@ -60,9 +91,7 @@ def logged_losses(output: Path) -> list[tuple[int, float]]:
 def trained(tmp_path_factory: pytest.TempPathFactory, toy_data: Path, toy_flags: list[str]) -> Path:
     """A finished training run on the base classes."""
     output = tmp_path_factory.mktemp("trained")
-    arguments = command(toy_data, output, [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base"])
-    done = run_main(train.main, arguments)
-    assert done.returncode == 0, done.stderr
+    assert train.main(command(toy_data, output, [*toy_flags, *BASE])) == 0
     return output
 
 
@@ -81,17 +110,17 @@ def test_a_run_leaves_its_record_its_log_and_its_last_epoch(trained: Path) -> No
         "adapter_learner/model.pth.tar-3",
         "adapter_learner/adapter.safetensors",
     }
-    record = json.loads((trained / "results.json").read_text())
-    assert record["trainer"] == "HeBA"
-    assert record["dataset"] == "Caltech101"
-    assert record["subsample_classes"] == "base"
-    assert record["seed"] == 1
-    assert record["shots"] == 4
-    assert record["epochs"] == 3
-    assert record["num_classes"] == 3
-    assert record["total"] == 9
+    record = result(trained)
+    expected = {
+        "trainer": "HeBA",
+        "dataset": "Caltech101",
+        "subsample_classes": "base",
+        "seed": 1,
+        "shots": 4,
+    }
+    expected |= {"epochs": 3, "num_classes": 3, "total": 9, "adapter_scale": 0.025}
+    assert {key: record[key] for key in expected} == expected
     assert record["accuracy"] == pytest.approx(100 * record["correct"] / 9)
-    assert record["adapter_scale"] == 0.025
     assert record["config"]["INPUT.SIZE"] == [32, 32]
     log = (trained / "log.txt").read_text()
     assert "Creating a 4-shot dataset" in log
@@ -100,40 +129,22 @@ def test_a_run_leaves_its_record_its_log_and_its_last_epoch(trained: Path) -> No
     assert f"* accuracy: {record['accuracy']:.2f}%" in log
 
 
-def test_a_finished_run_says_so_and_is_not_repeated(
-    trained: Path, toy_data: Path, toy_flags: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_finished_run_says_so_and_is_not_repeated_or_taken_for_another(trained: Path, call: Call) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
-    assert train.main(command(toy_data, trained, [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base"])) == 0
-    assert "Finished already" in capsys.readouterr().out
+    status, out, _ = call(trained, *BASE)
+    assert status == 0
+    assert "Finished already" in out
     assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
-
-
-def test_a_finished_run_is_not_taken_for_another(
-    trained: Path, toy_data: Path, toy_flags: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base", "OPTIM.LR", "0.5"]
-    assert train.main(command(toy_data, trained, opts)) == 2
-    assert "OPTIM.LR 0.0075 != 0.5" in capsys.readouterr().err
+    status, _, errors = call(trained, *BASE, "OPTIM.LR", "0.5")
+    assert status == 2
+    assert "OPTIM.LR 0.0075 != 0.5" in errors
 
 
 def test_same_seed_gives_the_same_run_whatever_the_number_of_workers(
-    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
+    trained: Path, call: Call, tmp_path: Path
 ) -> None:
-    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base", "DATALOADER.NUM_WORKERS", "2"]
-    done = run_main(train.main, command(toy_data, tmp_path, opts))
-    assert done.returncode == 0, done.stderr
+    assert call(tmp_path, *BASE, "DATALOADER.NUM_WORKERS", "2")[0] == 0
     assert same(weights(tmp_path), weights(trained))
-
-
-def test_another_seed_gives_another_run(
-    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
-) -> None:
-    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base"]
-    done = run_main(train.main, command(toy_data, tmp_path, opts, seed=0))
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "results.json").read_text())["seed"] == 0
-    assert not same(weights(tmp_path), weights(trained))
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
@@ -150,22 +161,31 @@ def test_a_killed_run_ends_with_bit_identical_weights(
     trained: Path,
     toy_data: Path,
     toy_flags: list[str],
+    call: Call,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     seconds: str,
 ) -> None:
-    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base", "TRAIN.RESUME_SECONDS", seconds]
-    arguments = command(toy_data, tmp_path, opts)
-    process = subprocess.Popen(subprocess_command(arguments), stdout=subprocess.DEVNULL)
-    wait_for(tmp_path / ("resume.pth.tar" if seconds == "0" else "metrics.jsonl"), process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    """Killed with a resume file; stopped after the first epoch without one, which starts anew."""
+    opts = [*BASE, "TRAIN.RESUME_SECONDS", seconds]
+    if seconds == "0":
+        arguments = subprocess_command(command(toy_data, tmp_path, [*toy_flags, *opts]))
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+        wait_for(tmp_path / "resume.pth.tar", process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    else:
+        with monkeypatch.context() as patched:
+            patched.setattr("trainers.heba.HeBA.after_epoch", cut)
+            assert call(tmp_path, *opts)[0] == command_line.INTERRUPTED
+        assert len(logged_losses(tmp_path)) == 3
     assert not (tmp_path / "results.json").exists()
-    done = run_main(train.main, arguments)
-    assert done.returncode == 0, done.stderr
-    assert ("will resume training" in done.stdout) == (seconds == "0")
+    status, out, _ = call(tmp_path, *opts)
+    assert status == 0
+    assert ("will resume training" in out) == (seconds == "0")
     assert same(weights(tmp_path), weights(trained))
     assert not (tmp_path / "resume.pth.tar").exists()
-    one, other = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path, trained))
+    one, other = result(tmp_path), result(trained)
     assert one["accuracy"] == other["accuracy"]
     assert one["config_digest"] == other["config_digest"]
     assert (one["phases"]["train"]["start_epoch"] > 0) == (seconds == "0")
@@ -174,12 +194,12 @@ def test_a_killed_run_ends_with_bit_identical_weights(
 
 
 def test_a_signal_to_all_processes_of_a_run_ends_its_epoch_and_those_after_then(
-    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, toy_data: Path, toy_flags: list[str], call: Call, tmp_path: Path
 ) -> None:
     """As Slurm sends it, loader workers included; with stdout closed, and SIGHUP ignored by nohup."""
-    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base", "DATALOADER.NUM_WORKERS", "1"]
-    arguments = command(toy_data, tmp_path / "run", opts)
-    then = ["--then", *command(toy_data, tmp_path / "then", opts)]
+    opts = [*BASE, "DATALOADER.NUM_WORKERS", "1"]
+    arguments = command(toy_data, tmp_path / "run", [*toy_flags, *opts])
+    then = ["--then", *command(toy_data, tmp_path / "then", [*toy_flags, *opts])]
     shell = ["sh", "-c", 'trap "" HUP; exec "$@" >&-', "sh", *subprocess_command([*arguments, *then])]
     process = subprocess.Popen(shell, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for(tmp_path / "run" / "metrics.jsonl", process)
@@ -191,24 +211,22 @@ def test_a_signal_to_all_processes_of_a_run_ends_its_epoch_and_those_after_then(
     assert first == "SIGTERM: stops after this epoch; a second signal stops at once"
     assert re.fullmatch(r'SIGTERM: stopped after epoch \d of 3 in ".*run"; the same command goes on .*', last)
     assert not (tmp_path / "then").exists()
-    assert train.main(arguments) == 0
-    assert "Previous epoch: " in capsys.readouterr().out
+    status, out, _ = call(tmp_path / "run", *opts)
+    assert status == 0
+    assert "Previous epoch: " in out
     assert same(weights(tmp_path / "run"), weights(trained))
 
 
 def test_a_signal_before_the_first_epoch_ends_a_run_with_a_line(
-    toy_data: Path,
-    toy_flags: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr("trainers.heba.HeBA.before_train", lambda self: os.kill(os.getpid(), signal.SIGTERM))
     with command_line.interrupting_signals():
-        assert train.main(command(toy_data, tmp_path, toy_flags)) == 130
+        status, _, errors = call(tmp_path)
+    assert status == 130
     said = "SIGTERM: stopped; the same command goes on from the last saved state, if any"
-    assert capsys.readouterr().err.splitlines()[-1] == said
+    assert errors.splitlines()[-1] == said
     assert signal.getsignal(signal.SIGTERM) == before
 
 
@@ -221,62 +239,43 @@ def test_a_run_outside_the_main_thread_works(toy_data: Path, toy_flags: list[str
     assert statuses == [0]
 
 
-@pytest.mark.parametrize("chosen", ["novel", "base"])
-def test_novel_classes_are_evaluated_at_both_scales_and_a_key_chooses(
-    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path, chosen: str
+@pytest.mark.parametrize(
+    ("chosen", "novel", "base", "said"),
+    [
+        ("novel", "0.9", "", ["base 0.025", "novel 0.9"]),
+        ("base", "0.9", "", ["novel 0.9", "base 0.025"]),
+        ("novel", "0.025", "", ["novel 0.025"]),
+        ("novel", "0.01", "0.5", ["base 0.5", "novel 0.01"]),  # not the scale of training: it was asked for
+    ],
+)
+def test_novel_classes_are_evaluated_at_both_scales_if_they_differ_and_a_key_chooses(
+    evaluate: Call, tmp_path: Path, chosen: str, novel: str, base: str, said: list[str]
 ) -> None:
-    opts = [
-        *toy_flags,
-        *("DATASET.SUBSAMPLE_CLASSES", "new", "TRAINER.HeBA.ADAPTER_SCALE_NOVEL", "0.9"),
-        *("TRAINER.HeBA.NOVEL_RESULT_SCALE", chosen),
-    ]
-    flags = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "last")
-    done = run_main(train.main, command(toy_data, tmp_path, opts, *flags))
-    assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "results.json").read_text())
-    scales = {"novel": 0.9, "base": 0.025}
-    other = "base" if chosen == "novel" else "novel"
-    assert record["adapter_scale"] == scales[chosen]
-    assert list(record["other"]) == [f"{other}_scale"]
-    assert record["other"][f"{other}_scale"]["adapter_scale"] == scales[other]
+    opts = ["TRAINER.HeBA.ADAPTER_SCALE_NOVEL", novel, "TRAINER.HeBA.NOVEL_RESULT_SCALE", chosen]
+    opts += ["TRAINER.HeBA.ADAPTER_SCALE_BASE", base] if base else []
+    status, out, _ = evaluate(tmp_path, *NEW, *opts)
+    assert status == 0
+    record = result(tmp_path)
+    found = [(name.removesuffix("_scale"), other) for name, other in record.get("other", {}).items()]
+    found.append((chosen, record))
+    assert [f"{name} {each['adapter_scale']:g}" for name, each in found] == said
     assert record["loaded"].keys() == {"adapter_learner"}
-    lines = [line for line in done.stdout.splitlines() if line.startswith("* accuracy")]
-    assert lines[-1] == f"* accuracy: {record['accuracy']:.2f}%"
-    assert len(lines) == 2
+    lines = [line for line in out.splitlines() if line.startswith("* accuracy")]
+    assert lines == [f"* accuracy: {each['accuracy']:.2f}%" for _, each in found]
 
 
-def test_weights_of_a_retrained_model_are_evaluated_again(
-    trained: Path,
-    toy_data: Path,
-    toy_flags: list[str],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "new"]
-    model, output = tmp_path / "model" / "adapter_learner", tmp_path / "test"
+def test_weights_of_a_retrained_model_are_evaluated_again(trained: Path, call: Call, tmp_path: Path) -> None:
+    model = tmp_path / "model" / "adapter_learner"
     model.mkdir(parents=True)
     checkpoint = torch.load(trained / "adapter_learner" / "model.pth.tar-3", weights_only=True)
     torch.save(checkpoint, model / "model.pth.tar-3")
     flags = ("--eval-only", "--model-dir", str(model.parent), "--load-epoch", "last")
-    arguments = command(toy_data, output, opts, *flags)
-    assert run_main(train.main, arguments).returncode == 0
+    assert call(tmp_path / "test", *NEW, flags=flags)[0] == 0
     next(iter(checkpoint["state_dict"].values())).mul_(2)
     torch.save(checkpoint, model / "model.pth.tar-3")
-    assert train.main(arguments) == 2
-    assert "the evaluated weights" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("precision", ["fp16", "amp", "bf16"])
-def test_half_precisions_train_and_evaluate(
-    toy_data: Path, toy_flags: list[str], tmp_path: Path, precision: str
-) -> None:
-    """In one step of one image a class."""
-    opts = [*toy_flags, "TRAINER.HeBA.PREC", precision, "OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1"]
-    opts += ["DATASET.SUBSAMPLE_CLASSES", "base"]
-    done = run_main(train.main, command(toy_data, tmp_path, opts))
-    assert done.returncode == 0, done.stderr
-    assert all(tensor.dtype == torch.float32 for tensor in weights(tmp_path, 1).values())
-    assert json.loads((tmp_path / "results.json").read_text())["total"] == 9
+    status, _, errors = call(tmp_path / "test", *NEW, flags=flags)
+    assert status == 2
+    assert "the evaluated weights" in errors
 
 
 MISTAKES = {
@@ -302,7 +301,11 @@ MISTAKES = {
     "template": ([], ["TRAINER.HeBA.TEMPLATES", "('a photo.',)"], "a photo."),
     "classes": ([], ["DATASET.SUBSAMPLE_CLASSES", "novel"], "DATASET.SUBSAMPLE_CLASSES"),
     "model folder": (["--eval-only", "--model-dir", "/no/run", "--load-epoch", "last"], [], "/no/run"),
-    "epoch": (["--eval-only", "--model-dir", "TRAINED", "--load-epoch", "99"], [], "model.pth.tar-99"),
+    "epoch": (
+        ["--eval-only", "--model-dir", "TRAINED", "--load-epoch", "99"],
+        [],
+        "(found there: model.pth.tar-3)",
+    ),
     "no model": (["--eval-only"], [], "--model-dir"),
     "resume folder": (["--resume", "/no/run"], [], "/no/run"),
     "activation word": ([], ["MODEL.BACKBONE.QUICK_GELU", "maybe"], "MODEL.BACKBONE.QUICK_GELU"),
@@ -328,13 +331,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_users_mistake_is_one_clear_line_and_status_2(
-    trained: Path,
-    toy_data: Path,
-    toy_flags: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    mistake: str,
+    trained: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str
 ) -> None:
     flags, opts, named = MISTAKES[mistake]
     if mistake == "other settings than trained with":  # not said on the command line, but in a file
@@ -344,42 +341,40 @@ def test_a_users_mistake_is_one_clear_line_and_status_2(
         tmp_path = tmp_path / "out"
     flags = [str(trained) if flag == "TRAINED" else flag for flag in flags]
     monkeypatch.chdir(ROOT)
-    status = train.main(command(toy_data, tmp_path, [*toy_flags, *opts], *flags))
+    status, _, errors = call(tmp_path, *opts, flags=flags)
     assert status == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    assert named in lines[0]
+    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert named in line
     assert not (tmp_path / "results.json").exists()
 
 
 def test_a_checkpoint_without_results_still_tells_its_settings(
-    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, call: Call, tmp_path: Path
 ) -> None:
     shutil.copytree(trained / "adapter_learner", tmp_path / "model" / "adapter_learner")
     settings = tmp_path / "mine.yaml"
     settings.write_text("TRAINER:\n  HeBA:\n    TEXT_CTX_INIT: itap of\n")
     flags = ("--eval-only", "--model-dir", str(tmp_path / "model"), "--load-epoch", "last")
-    flags += ("--config-file", str(settings))
-    assert train.main(command(toy_data, tmp_path / "out", toy_flags, *flags)) == 2
-    assert "TRAINER.HeBA.TEXT_CTX_INIT 'a photo of a' != 'itap of'" in capsys.readouterr().err
+    status, _, errors = call(tmp_path / "out", flags=[*flags, "--config-file", str(settings)])
+    assert status == 2
+    assert "TRAINER.HeBA.TEXT_CTX_INIT 'a photo of a' != 'itap of'" in errors
 
 
-def test_a_folder_that_holds_nothing_to_resume_is_refused(
-    toy_data: Path, toy_flags: list[str], tmp_path: Path
-) -> None:
+def test_folders_that_do_not_fit_are_named(call: Call, evaluate: Call, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    flags = ("--resume", str(tmp_path / "empty"))
-    done = run_main(train.main, command(toy_data, tmp_path / "out", toy_flags, *flags))
-    assert done.returncode == 2
-    assert "holds no checkpoint" in done.stderr
+    (tmp_path / "file").touch()
+    (tmp_path / "resume.pth.tar").touch()
+    for (status, _, errors), said in (
+        (call(tmp_path / "out", flags=("--resume", str(tmp_path / "empty"))), "holds no checkpoint"),
+        (call(tmp_path / "file"), f'--output-dir "{tmp_path / "file"}" cannot be made'),
+        (evaluate(tmp_path), "holds a training run"),
+    ):
+        assert status == 2
+        assert said in errors
 
 
 def test_a_full_disk_and_too_little_memory_are_one_line(
-    toy_data: Path,
-    toy_flags: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     lacking = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
@@ -388,74 +383,38 @@ def test_a_full_disk_and_too_little_memory_are_one_line(
         (lacking, "error: out of memory (can't allocate memory: you tried to allocate"),
     ):
         monkeypatch.setattr("runner.run.loaded_files", lambda args, error=error: throw(error))
-        assert train.main(command(toy_data, tmp_path, toy_flags)) == 2
-        line = capsys.readouterr().err.strip()
-        assert line.startswith(said)
-        assert "\n" not in line
+        status, _, errors = call(tmp_path)
+        assert status == 2
+        assert errors.startswith(said)
+        assert errors.count("\n") == 1
         assert "Traceback" in (tmp_path / "traceback.txt").read_text()
-    assert "lower DATALOADER.TRAIN_X.BATCH_SIZE" in line
+    assert "lower DATALOADER.TRAIN_X.BATCH_SIZE" in errors
 
 
 def throw(error: Exception) -> None:
     raise error
 
 
-def test_an_output_folder_that_cannot_be_made_is_named(
-    toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").touch()
-    assert train.main(command(toy_data, tmp_path / "file", toy_flags)) == 2
-    assert f'--output-dir "{tmp_path / "file"}" cannot be made' in capsys.readouterr().err
-
-
-def test_novel_classes_are_evaluated_once_where_both_scales_are_one(
-    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
-) -> None:
-    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "new", "TRAINER.HeBA.ADAPTER_SCALE_NOVEL", "0.025"]
-    flags = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "last")
-    done = run_main(train.main, command(toy_data, tmp_path, opts, *flags))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("* accuracy") == 1
-    assert "other" not in json.loads((tmp_path / "results.json").read_text())
-
-
-def test_settings_said_on_the_command_line_may_differ_from_training(
-    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
-) -> None:
-    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "new", "TRAINER.HeBA.ADAPTER_SCALE_BASE", "0.5"]
-    flags = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "last")
-    done = run_main(train.main, command(toy_data, tmp_path, opts, *flags))
-    assert done.returncode == 0, done.stderr
-    other = json.loads((tmp_path / "results.json").read_text())["other"]
-    assert other["base_scale"]["adapter_scale"] == 0.5
-
-
 def test_a_changed_setting_is_refused_wherever_the_run_was_cut(
-    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path
+    trained: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also after the last epoch, when only results.json is missing."""
-    shutil.copytree(trained, tmp_path / "cut")
-    (tmp_path / "cut" / "results.json").unlink()
-    opts = [*toy_flags, "DATASET.SUBSAMPLE_CLASSES", "base", "OPTIM.LR", "0.5"]
-    arguments = command(toy_data, tmp_path / "cut", opts)
-    done = run_main(train.main, arguments)
-    assert done.returncode == 2
-    assert "OPTIM.LR was 0.0075, is 0.5" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "ValueError" in (tmp_path / "cut" / "traceback.txt").read_text()
-    done = run_main(train.main, [*arguments[:-1], "0.0075"])
-    assert done.returncode == 0, done.stderr
-    assert same(weights(tmp_path / "cut"), weights(trained))
-    assert not (tmp_path / "cut" / "traceback.txt").exists()
-
-
-def test_an_evaluation_does_not_go_into_a_training_folder(
-    trained: Path, toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "resume.pth.tar").touch()
-    flags = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "last")
-    assert train.main(command(toy_data, tmp_path, toy_flags, *flags)) == 2
-    assert "holds a training run" in capsys.readouterr().err
+    """Also after the last epoch, when only results.json is missing, which is written last."""
+    output = tmp_path / "cut"
+    shutil.copytree(trained, output)
+    (output / "results.json").unlink()
+    status, _, errors = call(output, *BASE, "OPTIM.LR", "0.5")
+    assert status == 2
+    assert "OPTIM.LR was 0.0075, is 0.5" in errors
+    assert "Traceback" not in errors
+    assert "ValueError" in (output / "traceback.txt").read_text()
+    with monkeypatch.context() as patched:
+        full = OSError(errno.ENOSPC, "No space left on device")
+        patched.setattr("runner.record.config_text", lambda *_: throw(full))
+        assert call(output, *BASE)[0] == 2
+    assert not (output / "results.json").exists()
+    assert call(output, *BASE)[0] == 0
+    assert same(weights(output), weights(trained))
+    assert not (output / "traceback.txt").exists()
 
 
 def test_a_traceback_with_a_lone_surrogate_is_kept(tmp_path: Path) -> None:
@@ -479,11 +438,14 @@ def test_a_backbone_of_other_weights_is_told_from_that_of_training(
     named.write_text(f"MODEL: {{BACKBONE: {{NAME: {clip}}}}}\n")
     trained, opts = tmp_path / "trained", [*toy_flags[2:], "OPTIM.MAX_EPOCH", "1", "TEST.NO_TEST", "True"]
     training = command(toy_data, trained, opts, "--config-file", str(named))
-    done = run_main(train.main, training)
-    assert done.returncode == 0, done.stderr
-    args = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "1", "--config-file", str(named))
-    parsed = train.parse_args(command(toy_data, tmp_path / "out", opts, *args))
-    check_model_dir(setup_cfg(parsed), parsed)
+    assert train.main(training) == 0
+    flags = ("--eval-only", "--model-dir", str(trained), "--load-epoch", "1", "--config-file", str(named))
+
+    def check(*more: str) -> None:
+        args = train.parse_args(command(toy_data, tmp_path / "out", [*opts, *more], *flags))
+        check_model_dir(setup_cfg(args), args)
+
+    check()
     weights = torch.load(clip, weights_only=True)
     weights["visual.proj"] += 1
     torch.save(weights, clip)
@@ -493,37 +455,9 @@ def test_a_backbone_of_other_weights_is_told_from_that_of_training(
         if gone:
             (trained / gone).unlink()
         with pytest.raises(ValueError, match=r'trained on other weights than backbone ".*clip.pt" has'):
-            check_model_dir(setup_cfg(parsed), parsed)
-    parsed = train.parse_args(
-        command(toy_data, tmp_path / "out", [*opts, *("MODEL.BACKBONE.NAME", str(clip))], *args)
-    )
-    check_model_dir(setup_cfg(parsed), parsed)
+            check()
+    check("MODEL.BACKBONE.NAME", str(clip))
     assert "used because the command line names them" in caplog.text
-
-
-def test_training_is_not_continued_on_other_weights(
-    toy_data: Path,
-    toy_flags: list[str],
-    tiny_clip_path: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clip = tmp_path / "clip.pt"
-    shutil.copy(tiny_clip_path, clip)
-    opts = [*toy_flags, "MODEL.BACKBONE.NAME", str(clip), "OPTIM.MAX_EPOCH", "2", "TEST.NO_TEST", "True"]
-    opts += ["TRAIN.RESUME_SECONDS", "0"]
-    training = command(toy_data, tmp_path / "cut", opts)
-    with monkeypatch.context() as patched:
-        patched.setattr("trainers.heba.HeBA.after_epoch", cut)  # the resume file is written before
-        assert train.main(training) == command_line.INTERRUPTED
-    weights = torch.load(clip, weights_only=True)
-    weights["visual.proj"] += 1
-    torch.save(weights, clip)
-    assert train.main(training) == 2
-    assert 'was trained on other weights so far than backbone "' in capsys.readouterr().err
-    shutil.copy(tiny_clip_path, clip)
-    assert train.main(training) == 0
 
 
 def cut(_: object) -> None:
@@ -532,29 +466,24 @@ def cut(_: object) -> None:
 
 @pytest.mark.parametrize("status", [0, 130])
 def test_loader_workers_end_with_their_run(
-    toy_data: Path, toy_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    opts = [*toy_flags, "OPTIM.MAX_EPOCH", "1", "DATALOADER.NUM_WORKERS", "1"]
     if status:
-        monkeypatch.setattr(
-            "trainers.heba.HeBA.before_epoch", lambda self: os.kill(os.getpid(), signal.SIGTERM)
-        )
+        stop = lambda self: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+        monkeypatch.setattr("trainers.heba.HeBA.before_epoch", stop)
     gc.disable()
     try:
-        assert train.main(command(toy_data, tmp_path, opts)) == status
+        assert call(tmp_path, "OPTIM.MAX_EPOCH", "1", "DATALOADER.NUM_WORKERS", "1")[0] == status
         assert not multiprocessing.active_children()
     finally:
         gc.enable()
 
 
-def test_a_second_process_stays_out_of_a_running_folder(
-    toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_second_process_stays_out_of_a_running_folder(call: Call, tmp_path: Path) -> None:
     with exclusive_run_folder(tmp_path):
-        arguments = subprocess_command(command(toy_data, tmp_path, toy_flags))
-        done = subprocess.run(arguments, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert f'another process is running in "{tmp_path}" (process {os.getpid()} on ' in done.stderr
+        status, _, errors = call(tmp_path)
+    assert status == 2
+    assert f'another process is running in "{tmp_path}" (process {os.getpid()} on ' in errors
     assert not (tmp_path / ".lock").exists()
 
 
@@ -597,18 +526,16 @@ def test_what_a_failed_start_left_does_not_block_the_next(tmp_path: Path) -> Non
         assert (tmp_path / "traceback.txt").read_text().splitlines()[-1] == "ValueError: wrong"
 
 
-def test_the_given_configuration_file_is_not_replaced_by_the_merged_one(
-    toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_given_configuration_file_is_not_replaced_by_the_merged_one(call: Call, tmp_path: Path) -> None:
     own = tmp_path / "config.yaml"
     shutil.copy(BASE2NEW, own)
-    opts = [*toy_flags, "OPTIM.MAX_EPOCH", "1"]
-    arguments = [str(own) if word == BASE2NEW else word for word in command(toy_data, tmp_path, opts)]
-    assert train.main(arguments) == 2
-    assert f'"{own}" is not of a run' in capsys.readouterr().err
+    given = {"flags": ("--config-file", str(own))}
+    status, _, errors = call(tmp_path, "OPTIM.MAX_EPOCH", "1", **given)
+    assert status == 2
+    assert f'"{own}" is not of a run' in errors
     assert list(tmp_path.iterdir()) == [own]
     (tmp_path / "log.txt").write_text(OPENING)
-    assert train.main(arguments) == 0
+    assert call(tmp_path, "OPTIM.MAX_EPOCH", "1", **given)[0] == 0
     assert own.read_text() == Path(BASE2NEW).read_text()
 
 
@@ -619,27 +546,22 @@ def test_a_copy_of_a_checkpoint_is_not_taken_for_an_epoch(tmp_path: Path) -> Non
     assert last_epoch(str(tmp_path)) == 3
 
 
-def test_a_missing_image_is_named_before_the_first_epoch(
-    toy_data: Path, toy_flags: list[str], tmp_path: Path
-) -> None:
+def test_a_missing_image_is_named_before_the_first_epoch(toy_data: Path, call: Call, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(toy_data, data)
     image = data / "caltech-101" / "101_ObjectCategories" / "ant" / "image_0010.png"  # of the test set
     image.unlink()
-    done = run_main(train.main, command(data, tmp_path / "out", toy_flags))
-    assert done.returncode == 2
-    assert str(image) in done.stderr
-    assert "epoch [1/" not in done.stdout
+    status, out, errors = call(tmp_path / "out", data=data)
+    assert status == 2
+    assert str(image) in errors
+    assert "epoch [1/" not in out
 
 
-def test_a_run_without_evaluation_is_finished_too(
-    toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = command(toy_data, tmp_path, [*toy_flags, "TEST.NO_TEST", "True", "OPTIM.MAX_EPOCH", "1"])
-    for _ in range(2):
-        done = run_main(train.main, arguments)
-        assert done.returncode == 0, done.stderr
-    assert "Finished already" in done.stdout
+def test_a_run_without_evaluation_is_finished_too(call: Call, tmp_path: Path) -> None:
+    for said in (False, True):
+        status, out, _ = call(tmp_path, "TEST.NO_TEST", "True", "OPTIM.MAX_EPOCH", "1")
+        assert status == 0
+        assert ("Finished already" in out) == said
 
 
 def test_keys_of_other_methods_and_later_versions_do_not_invalidate_a_finished_run(
@@ -655,38 +577,27 @@ def test_keys_of_other_methods_and_later_versions_do_not_invalidate_a_finished_r
     assert differing_settings(cfg, record) == ["TRAINER.HeBA.NORM"]
 
 
-@pytest.mark.parametrize("texts", ['"a sentence"', "[1]", "{}", '[""]', "5", '{"a": 1}'])
-def test_descriptions_of_a_wrong_kind_are_refused(
-    toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], texts: str
+@pytest.mark.parametrize(
+    ("described", "said"),
+    [
+        *(
+            (f'{{"ant": {texts}}}', "class ant has")
+            for texts in ('"a"', "[1]", "{}", '[""]', "5", '{"a": 1}')
+        ),
+        (
+            '{"Ant": ["small"], "ceiling fan": ["large"], "crab": []}',
+            "describes no crab, grand_piano, lotus, scissors",
+        ),
+    ],
+)
+def test_descriptions_of_a_wrong_kind_and_missing_ones_are_refused(
+    call: Call, tmp_path: Path, described: str, said: str
 ) -> None:
     some = tmp_path / "some.json"
-    some.write_text(f'{{"ant": {texts}}}')
-    opts = [*toy_flags, "TRAINER.HeBA.DESCRIPTIONS", str(some)]
-    assert train.main(command(toy_data, tmp_path / "out", opts)) == 2
-    assert "class ant has" in capsys.readouterr().err
-
-
-def test_a_class_without_description_is_named(
-    toy_data: Path, toy_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    some = tmp_path / "some.json"
-    some.write_text(json.dumps({"Ant": ["small"], "ceiling fan": ["large"], "crab": []}))
-    opts = [*toy_flags, "TRAINER.HeBA.DESCRIPTIONS", str(some)]
-    assert train.main(command(toy_data, tmp_path / "out", opts)) == 2
-    assert "describes no crab, grand_piano, lotus, scissors" in capsys.readouterr().err
-
-
-def test_published_configuration_files_load(tmp_path: Path, toy_data: Path, toy_flags: list[str]) -> None:
-    """The published x2d.yaml, under its corrected key, gives its ADAPTER_SCALE to the adapters."""
-    published = tmp_path / "x2d.yaml"
-    published.write_text("TRAINER:\n  HeBA:\n    ADAPTER_SCALE: 0.05\n    ADAPTER_SCALE_FACTOR: 10.0\n")
-    arguments = command(toy_data, tmp_path, toy_flags, "--config-file", str(published))
-    options = setup_cfg(train.parse_args(arguments)).TRAINER.HeBA
-    assert options.ADAPTER_SCALE == 0.05
-    assert options.ADAPTER_SCALE_BASE == 0.025
-    published.write_text("TRAINER:\n  LWEIB:\n    ADAPTER_SCALE: 0.05\n")
-    with pytest.raises(ValueError, match=r"x2d.yaml.: TRAINER.LWEIB.ADAPTER_SCALE: .* HeBA does not read"):
-        setup_cfg(train.parse_args(arguments))
+    some.write_text(described)
+    status, _, errors = call(tmp_path / "out", "TRAINER.HeBA.DESCRIPTIONS", str(some))
+    assert status == 2
+    assert said in errors
 
 
 def test_an_interrupt_says_how_to_go_on(toy_data: Path, toy_flags: list[str], tmp_path: Path) -> None:
@@ -705,13 +616,6 @@ def test_an_interrupt_says_how_to_go_on(toy_data: Path, toy_flags: list[str], tm
 def test_help_needs_no_torch() -> None:
     code = "import sys, train; train.parse_args(['--seed', '1']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ).returncode == 0
-
-
-def test_whole_numbers_are_taken_where_floats_belong(toy_data: Path, toy_flags: list[str]) -> None:
-    opts = [*toy_flags, "TRAINER.HeBA.ADAPTER_SCALE_NOVEL", "0", "OPTIM.LR", "1"]
-    cfg = setup_cfg(train.parse_args(command(toy_data, toy_data, opts)))
-    assert cfg.TRAINER.HeBA.ADAPTER_SCALE_NOVEL == 0.0
-    assert isinstance(cfg.OPTIM.LR, float)
 
 
 def test_none_takes_back_only_what_is_none_by_default(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from adapt.method import Method, build_model
 from adapt.model import adapter_weights, load_clip
 from adapt.precision import Precision
 from adapt.prompts import prompts_digest
-from adapt.text_prefix import compute_text_prefix
+from adapt.text_prefix import add_text_prefix, remove_text_prefix
 from clip import weights_digest
 from clip.model import CLIP
 from dassl.engine import TrainerX
@@ -94,7 +94,7 @@ class ClipTrainer(TrainerX):
         return self.model.method.precision
 
     @property
-    def texts(self) -> list[list[str]]:
+    def prompts(self) -> list[list[str]]:
         """The prompts of each class."""
         return self.model.prompts.texts
 
@@ -129,7 +129,7 @@ class ClipTrainer(TrainerX):
         """Digests of what the run is made of; none of it changes while it runs."""
         return {
             "backbone_sha256": self.backbone_sha256,
-            "prompts_sha256": prompts_digest(self.texts),
+            "prompts_sha256": prompts_digest(self.prompts),
             "pictures_sha256": labelled_files_digest(self.dm.dataset.train_x, self.cfg.DATASET.ROOT),
         }
 
@@ -157,11 +157,11 @@ class ClipTrainer(TrainerX):
             model.method.before_training(model)
         super().before_train()
         with self.precision.autocast(self.device):
-            model.text_prefix = compute_text_prefix(model.clip, model.prompts, self.cfg.TRAIN.TEXT_CACHE_MB)
+            add_text_prefix(model.clip, model.prompts, self.cfg.TRAIN.TEXT_CACHE_MB)
 
     def after_train(self) -> None:
         """Evaluates the final weights, and leaves them as a file of their own beside Dassl's."""
-        self.model.text_prefix = None  # evaluation needs the memory and runs each prompt once
+        remove_text_prefix(self.model.clip)  # evaluation needs the memory and runs each prompt once
         self.weights_epoch = self.max_epoch  # load_model corrects it where the best model is deployed
         super().after_train()
         cfg = self.cfg
@@ -177,7 +177,7 @@ class ClipTrainer(TrainerX):
                 backbone_sha256=self.backbone_sha256,
                 config=config_text(cfg, others),
                 classnames=self.dm.dataset.classnames,
-                prompts=self.texts,
+                prompts=self.prompts,
                 epoch=self.weights_epoch,
             )
         )

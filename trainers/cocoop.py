@@ -97,7 +97,7 @@ class ConditionalContextOptimization(LearnedWords):
     name, options_name = "CoCoOp", "COCOOP"
     model_class = ConditionalCLIP
 
-    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> ConditionalPromptLearner:
+    def attach_adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> ConditionalPromptLearner:
         return ConditionalPromptLearner(clip_model, self.context)
 
 

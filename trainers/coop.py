@@ -32,7 +32,7 @@ class ContextOptimization(LearnedWords):
     extend_cfg = staticmethod(extend_cfg)
     name, options_name = "CoOp", "COOP"
 
-    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> PromptLearner:
+    def attach_adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> PromptLearner:
         return PromptLearner(clip_model, self.context, len(prompts.counts) if self.class_specific else 1)
 
 

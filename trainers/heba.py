@@ -27,26 +27,24 @@ from torch import nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
-from adapt.attach import ScaledAdapter, SlowFastLearner, scale_gradient, scale_output, with_zero_grad
+from adapt.attach import (
+    GridAdapter,
+    ScaledAdapter,
+    SlowFastLearner,
+    from_grid,
+    scale_gradient,
+    scale_output,
+    to_grid,
+)
 from adapt.method import Batch, Method
 from adapt.model import CustomCLIP
-from adapt.options import check_choices, check_number, check_numbers
+from adapt.options import check_number
 from adapt.prompts import ClassPrompts, described_prompts
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from trainers.clip_trainer import ClipTrainer
 
 logger = logging.getLogger(__name__)
-
-# Smallest and largest value of each option that must be a number.
-LIMITS = {
-    "ADAPTER_SCALE_BASE": (0, math.inf),
-    "ADAPTER_SCALE_NOVEL": (0, math.inf),
-    "ADAPTER_SCALE_FACTOR": (0, math.inf),
-    "SLOW_FAST_RATIO": (0, 1),
-    "NEG_SAMPLING_RATIO": (-1, math.inf),
-    "LABEL_SMOOTHING": (0, 1),
-}
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -74,14 +72,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 
 
 class Bottleneck(ScaledAdapter):
-    """The adapter ``A`` above, tokens to tokens of the same shape; subclasses say what the projections are.
-
-    Attributes:
-        fused: compute by ``FusedBottleneck``, in fewer passes over memory (docs/PERFORMANCE.md); False: by
-            ``plain``, the formula.
-    """
-
-    fused = True
+    """The adapter ``A`` above, tokens to tokens of the same shape; subclasses have the projections."""
 
     def __init__(self, down: nn.Module, mid: nn.Module, up: nn.Module, width: int) -> None:
         super().__init__()
@@ -93,36 +84,22 @@ class Bottleneck(ScaledAdapter):
         nn.init.kaiming_normal_(up.weight, mode="fan_out", nonlinearity="relu")
 
     def update(self, x: torch.Tensor) -> torch.Tensor:
-        """``W_up GELU(M(W_down x))``."""
+        """Returns ``W_up GELU(M(W_down x))``."""
         raise NotImplementedError
 
-    def block(self, x: torch.Tensor) -> torch.Tensor:
-        """``LN(x + update(x))``."""
+    def bottleneck(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns ``LN(x + update(x))``."""
         return self.norm(x + self.update(x))
 
-    def scaled_block(self, x: torch.Tensor) -> torch.Tensor:
-        """``s * block(x)`` under the published gradient rule: weights learn as if s were 1."""
-        return scale_output(self.block(scale_gradient(x, self.scale)), self.scale)
-
-    def plain(self, x: torch.Tensor) -> torch.Tensor:
-        """``A(x) = x + s * block(x)``."""
-        return x + self.scaled_block(x)
-
     def compute(self, x: torch.Tensor) -> torch.Tensor:
-        """``A(x)`` in the dtype of ``x``."""
-        if not self.fused:
-            return self.plain(x)
-        down, mid, up = self.down.weight.flatten(1), getattr(self.mid, "weight", None), self.up.weight
-        weights = (down, mid, up.flatten(1), self.norm.weight, self.norm.bias)
-        weights = (None if weight is None else weight.to(x.dtype) for weight in weights)
-        with torch.autocast(x.device.type, enabled=False):
-            return FusedBottleneck.apply(x, *weights, self.norm.eps, self.scale)
+        """Returns ``A(x)`` under the published gradient rule: weights learn as if s were 1."""
+        return x + scale_output(self.bottleneck(scale_gradient(x, self.scale)), self.scale)
 
 
 class TextBottleneck(Bottleneck):
     """Dense bottleneck on each text token."""
 
-    def __init__(self, width: int, hidden: int, kernel: int) -> None:
+    def __init__(self, width: int, hidden: int) -> None:
         down, up = nn.Linear(width, hidden, bias=False), nn.Linear(hidden, width, bias=False)
         super().__init__(down, nn.Identity(), up, width)
 
@@ -130,8 +107,8 @@ class TextBottleneck(Bottleneck):
         return self.up(F.gelu(self.down(x)))
 
 
-class VisualBottleneck(Bottleneck):
-    """Depthwise-separable convolutional bottleneck on the grid of image tokens; the class token passes by."""
+class VisualBottleneck(GridAdapter, Bottleneck):
+    """Depthwise-separable convolutional bottleneck on the grid of image tokens."""
 
     def __init__(self, width: int, hidden: int, kernel: int) -> None:
         down, up = nn.Conv2d(width, hidden, 1, bias=False), nn.Conv2d(hidden, width, 1, bias=False)
@@ -140,115 +117,7 @@ class VisualBottleneck(Bottleneck):
 
     def update(self, x: torch.Tensor) -> torch.Tensor:
         z = to_grid(F.linear(x, self.down.weight.flatten(1)))  # a 1x1 convolution is a linear map on tokens
-        z = from_grid(self.mid(z))
-        return F.linear(F.gelu(z), self.up.weight.flatten(1))
-
-    def plain(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([x[:, :1], super().plain(x[:, 1:])], dim=1)
-
-    def compute(self, x: torch.Tensor) -> torch.Tensor:
-        if x.shape[1] == 1:  # the class token alone, in the last block
-            return with_zero_grad(x, *self.parameters())
-        return super().compute(x)
-
-
-class FusedBottleneck(torch.autograd.Function):
-    """``Bottleneck.plain`` with its gradient written out, in fewer passes over memory.
-
-    A text adapter has no ``mid``, and then no token passes by. With G = dL/dy and LN' the norm's gradient:
-
-        t = x + W_up GELU(M(W_down x)),  y = x + s LN(t)
-        weights: the gradient of t is LN'(G), not s LN'(G) (the published rule)
-        input:   dx = G + s LN'(G) + s W_down^T M^T GELU' W_up^T LN'(G)
-
-    The class token, which the image adapter passes by, goes through the products like all others and is put
-    back; it adds nothing to any gradient but its own.
-    """
-
-    @staticmethod
-    def forward(ctx, x, down, mid, up, weight, bias, eps: float, scale: float) -> torch.Tensor:
-        """``y`` above.
-
-        Args:
-            x: tokens ``(…, d)``; ``(B, 1 + N, d)`` if ``mid`` is given.
-            down: ``(h, d)``.
-            mid: ``(h, 1, k, k)`` depthwise kernel, or None.
-            up: ``(d, h)``.
-            weight: of the norm ``(d,)``.
-            bias: of the norm ``(d,)``.
-            eps: of the norm.
-            scale: s.
-        """
-        z = F.linear(x, down)
-        if mid is None:
-            inner = z
-        else:
-            z = to_grid(z[:, 1:])
-            inner = F.conv2d(z, mid, padding=mid.shape[-1] // 2, groups=len(mid))
-        d, hidden = x.shape[-1], gelu_tokens(inner, mid is not None)
-        t = torch.addmm(x.reshape(-1, d), hidden.reshape(-1, len(down)), up.t()).view(x.shape)
-        y, mean, rstd = torch.native_layer_norm(t, (d,), weight, bias, eps)
-        y = torch.add(x, y, alpha=scale)
-        if mid is not None:
-            y[:, 0] = x[:, 0]
-            rstd[:, 0] = 0  # so that these tokens have no part in the gradient of the norm
-        ctx.save_for_backward(x, down, mid, up, weight, z, inner, t, mean, rstd)
-        ctx.scale = scale
-        return y
-
-    @staticmethod
-    def backward(ctx, grad: torch.Tensor):
-        x, down, mid, up, weight, z, inner, t, mean, rstd = ctx.saved_tensors
-        s, d, grad = ctx.scale, x.shape[-1], grad.contiguous()
-        into_t, d_weight, _ = torch.ops.aten.native_layer_norm_backward(
-            grad, t, (d,), mean, rstd, weight, None, (True, True, False)
-        )
-        adapted = grad.new_ones(grad.shape[:-1])
-        if mid is not None:
-            adapted[:, 0] = 0
-        d_bias = adapted.flatten() @ grad.view(-1, d)  # sums of bfloat16 make wide copies first
-        flat = into_t.view(-1, d)
-        hidden = gelu_tokens(inner, mid is not None)  # quicker computed again than kept
-        d_up = flat.t() @ hidden.reshape(-1, hidden.shape[-1])
-        d_hidden = into_t @ up
-        if mid is None:
-            d_mid = None
-            d_z = torch.ops.aten.gelu_backward(d_hidden, inner)
-        else:
-            d_inner = torch.ops.aten.gelu_backward(to_grid(d_hidden[:, 1:]), inner)
-            pad = (mid.shape[-1] // 2,) * 2
-            d_z, d_mid, _ = torch.ops.aten.convolution_backward(
-                d_inner, z, mid, None, (1, 1), pad, (1, 1), False, (0, 0), len(mid), (True, True, False)
-            )
-            d_z = F.pad(from_grid(d_z), (0, 0, 1, 0))
-        d_z = d_z.reshape(-1, d_z.shape[-1])
-        d_down = d_z.t() @ x.reshape(-1, d)
-        d_x = None
-        if ctx.needs_input_grad[0]:
-            flat.addmm_(d_z, down)
-            d_x = torch.add(grad, into_t, alpha=s, out=None if slow_in_place(into_t) else into_t)
-        return d_x, d_down, d_mid, d_up, d_weight, d_bias, None, None
-
-
-def slow_in_place(x: torch.Tensor) -> bool:
-    """Tell whether elementwise work on ``x`` takes twice as long in place: bfloat16 on a CPU."""
-    return x.dtype == torch.bfloat16 and x.device.type == "cpu"
-
-
-def gelu_tokens(inner: torch.Tensor, image: bool) -> torch.Tensor:
-    """``GELU(inner)`` as tokens ``(…, h)``; those of an image's grid behind a class token of zeros."""
-    return F.pad(from_grid(F.gelu(inner)), (0, 0, 1, 0)) if image else F.gelu(inner)
-
-
-def to_grid(tokens: torch.Tensor) -> torch.Tensor:
-    """``(B, N, h)`` tokens as a ``(B, h, sqrt(N), sqrt(N))`` channels-last image."""
-    side = math.isqrt(tokens.shape[1])
-    return tokens.reshape(len(tokens), side, side, -1).permute(0, 3, 1, 2)
-
-
-def from_grid(image: torch.Tensor) -> torch.Tensor:
-    """Undoes ``to_grid``."""
-    return image.permute(0, 2, 3, 1).flatten(1, 2)
+        return F.linear(F.gelu(from_grid(self.mid(z))), self.up.weight.flatten(1))
 
 
 class HeterogeneousBottlenecks(Method):
@@ -257,51 +126,65 @@ class HeterogeneousBottlenecks(Method):
     extend_cfg = staticmethod(extend_cfg)
     options_name = "HeBA"
     adapts_vit = True
+    limits = {
+        "ADAPTER_SCALE_BASE": (0, math.inf),
+        "ADAPTER_SCALE_NOVEL": (0, math.inf),
+        "ADAPTER_SCALE_FACTOR": (0, math.inf),
+        "SLOW_FAST_RATIO": (0, 1),
+        "NEG_SAMPLING_RATIO": (-1, math.inf),
+        "LABEL_SMOOTHING": (0, 1),
+    }
+    choices = {"NOVEL_RESULT_SCALE": ("novel", "base"), "ADAPTER_PLACES": ("both", "attention", "mlp")}
 
     def check_options(self) -> None:
+        super().check_options()
         options, key = self.options, self.key
-        check_numbers(options, key, LIMITS)
-        if options.ADAPTER_SCALE is not None:
-            check_number(options.ADAPTER_SCALE, f"{key}.ADAPTER_SCALE")
-        if options.NOVEL_RESULT_SCALE not in ("novel", "base"):
-            raise ValueError(
-                f'{key}.NOVEL_RESULT_SCALE is "{options.NOVEL_RESULT_SCALE}"; set it to novel or base'
-            )
-        check_choices(options, key, {"ADAPTER_PLACES": ("both", "attention", "mlp")})
+        check_number(self.scale, f"{key}.{self.scale_key}")
         if not options.REDUCTION > 0:  # NaN neither
             raise ValueError(f"{key}.REDUCTION is {options.REDUCTION}; set it above 0")
         if options.KERNEL < 1 or options.KERNEL % 2 == 0:
             raise ValueError(f"{key}.KERNEL is {options.KERNEL}; set it to an odd number")
-        self.negatives = options.NEG_SAMPLING_RATIO
-        self.scale_key = "ADAPTER_SCALE_BASE" if options.ADAPTER_SCALE is None else "ADAPTER_SCALE"
+
+    @property
+    def negatives(self) -> int:
+        return self.options.NEG_SAMPLING_RATIO
+
+    @property
+    def scale_key(self) -> str:
+        return "ADAPTER_SCALE_BASE" if self.options.ADAPTER_SCALE is None else "ADAPTER_SCALE"
+
+    @property
+    def scale(self) -> float:
+        """s in training, and where base or all classes are evaluated."""
+        base, given = self.options.ADAPTER_SCALE_BASE, self.options.ADAPTER_SCALE
+        return base if given is None else given
 
     def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
-        remedy = f"; or set {self.key}.TEMPLATES \"('a photo of a {{}}.',)\" to train without descriptions"
-        context = self.options.TEXT_CTX_INIT
-        return described_prompts(classnames, self.texts, self.options, self.key, context, remedy)
+        options = self.options
+        return described_prompts(classnames, self.texts, options, self.key, options.TEXT_CTX_INIT)
 
     def text_adapter(self, width: int) -> Bottleneck:
         """An adapter of text tokens."""
-        return TextBottleneck(width, self.hidden(width), self.options.KERNEL)
+        return TextBottleneck(width, self.hidden(width))
 
     def visual_adapter(self, width: int) -> Bottleneck:
         """An adapter of image tokens."""
         return VisualBottleneck(width, self.hidden(width), self.options.KERNEL)
 
     def hidden(self, width: int) -> int:
-        """h of an adapter of width d."""
+        """Returns h of an adapter of width d."""
         if width < self.options.REDUCTION:
             raise ValueError(f"{self.key}.REDUCTION is {self.options.REDUCTION}; set it to at most {width}")
         return int(width / self.options.REDUCTION)
 
-    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> SlowFastLearner:
+    def attach_adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> SlowFastLearner:
         options = self.options
         return SlowFastLearner(
             clip_model,
             self.text_adapter,
             self.visual_adapter,
             options,
-            options.ADAPTER_SCALE_BASE if options.ADAPTER_SCALE is None else options.ADAPTER_SCALE,
+            self.scale,
             self.key,
             options.ADAPTER_PLACES,
         )

@@ -1,13 +1,10 @@
 """Variants of HeBA's adapter that only ablations need; with the default options nothing here is used."""
 
-from typing import Any
-
 import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from adapt.attach import with_zero_grad
-from adapt.options import check_choices
+from adapt.attach import GridAdapter
 from trainers.heba import Bottleneck, HeterogeneousBottlenecks, TextBottleneck, VisualBottleneck
 
 # The first choice of each is the published one.
@@ -37,34 +34,25 @@ class Variant(Bottleneck):
 
     norm_place = "residual"
     exact_gradient = False
-    fused = False
 
-    def block(self, x: torch.Tensor) -> torch.Tensor:
+    def bottleneck(self, x: torch.Tensor) -> torch.Tensor:
         u = self.update(x)
         return self.norm(x + u if self.norm_place == "residual" else u)
 
-    def scaled_block(self, x: torch.Tensor) -> torch.Tensor:
-        return self.scale * self.block(x) if self.exact_gradient else super().scaled_block(x)
+    def compute(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.scale * self.bottleneck(x) if self.exact_gradient else super().compute(x)
 
 
 class TextVariant(Variant, TextBottleneck):
     """The text adapter, varied."""
 
 
-class ConvVariant(Variant, VisualBottleneck):
+class ConvVariant(VisualBottleneck, Variant):
     """The convolutional image adapter, varied."""
 
 
-class DenseVariant(Variant, TextBottleneck):
-    """The dense adapter on image tokens; the class token passes by as it does in the convolutional one."""
-
-    def plain(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([x[:, :1], super().plain(x[:, 1:])], dim=1)
-
-    def compute(self, x: torch.Tensor) -> torch.Tensor:
-        if x.shape[1] == 1:  # the class token alone, in the last block
-            return with_zero_grad(x, *self.parameters())
-        return super().compute(x)
+class DenseVariant(GridAdapter, Variant, TextBottleneck):
+    """The dense adapter on image tokens."""
 
 
 @HeterogeneousBottlenecks.variant
@@ -72,21 +60,15 @@ class Ablation(HeterogeneousBottlenecks):
     """HeBA with other values of the options above."""
 
     extend_cfg = staticmethod(extend_cfg)
-
-    @classmethod
-    def is_asked_for(cls, options: Any) -> bool:
-        return any(getattr(options, name) != choices[0] for name, choices in CHOICES.items())
-
-    def check_options(self) -> None:
-        super().check_options()
-        check_choices(self.options, self.key, CHOICES)
+    choices = HeterogeneousBottlenecks.choices | CHOICES
 
     def text_adapter(self, width: int) -> Variant:
-        return self.vary(TextVariant(width, self.hidden(width), self.options.KERNEL))
+        return self.vary(TextVariant(width, self.hidden(width)))
 
     def visual_adapter(self, width: int) -> Variant:
-        kind = ConvVariant if self.options.VISUAL_STREAM == "conv" else DenseVariant
-        return self.vary(kind(width, self.hidden(width), self.options.KERNEL))
+        if self.options.VISUAL_STREAM == "dense":
+            return self.vary(DenseVariant(width, self.hidden(width)))
+        return self.vary(ConvVariant(width, self.hidden(width), self.options.KERNEL))
 
     def vary(self, adapter: Variant) -> Variant:
         """Gives an adapter the norm, the initialisation and the gradient rule of the options."""

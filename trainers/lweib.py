@@ -21,26 +21,20 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from adapt.attach import (
+    GridAdapter,
     ScaledAdapter,
     SlowFastLearner,
+    from_grid,
     scale_gradient,
     scale_output,
-    with_zero_grad,
+    to_grid,
 )
 from adapt.method import Batch, Method
 from adapt.model import CustomCLIP
-from adapt.options import check_numbers
 from adapt.prompts import ClassPrompts, described_prompts
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from trainers.clip_trainer import ClipTrainer
-
-LIMITS = {
-    "ADAPTER_SCALE": (0, math.inf),
-    "ADAPTER_SCALE_FACTOR": (0, math.inf),
-    "SLOW_FAST_RATIO": (0, 1),
-    "NEG_SAMPLING_RATIO": (-1, math.inf),
-}
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -67,7 +61,7 @@ class ConvAdapter(ScaledAdapter):
         self.conv = conv
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
-        """``Conv(x)``; zero for tokens that pass by."""
+        """Returns ``Conv(x)``."""
         raise NotImplementedError
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
@@ -86,21 +80,14 @@ class TextConv(ConvAdapter):
         return self.conv(x.transpose(1, 2)).transpose(1, 2)
 
 
-class ImageConv(ConvAdapter):
-    """On the grid of image tokens ``(B, 1 + N, d)``."""
+class ImageConv(GridAdapter, ConvAdapter):
+    """On the grid of image tokens."""
 
     def __init__(self, width: int) -> None:
         super().__init__(nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False))
 
-    def compute(self, x: torch.Tensor) -> torch.Tensor:
-        if x.shape[1] == 1:  # the class token alone, in the last block
-            return with_zero_grad(x, self.conv.weight)
-        return super().compute(x)
-
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
-        side = math.isqrt(x.shape[1] - 1)
-        grid = x[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (B, d, side, side), channels last
-        return F.pad(self.conv(grid).permute(0, 2, 3, 1).flatten(1, 2), (0, 0, 1, 0))
+        return from_grid(self.conv(to_grid(x)))
 
 
 class DepthwiseAdapters(Method):
@@ -110,17 +97,22 @@ class DepthwiseAdapters(Method):
     options_name = "LWEIB"
     adapts_vit = True
     scale_key = "ADAPTER_SCALE"
+    limits = {
+        "ADAPTER_SCALE": (0, math.inf),
+        "ADAPTER_SCALE_FACTOR": (0, math.inf),
+        "SLOW_FAST_RATIO": (0, 1),
+        "NEG_SAMPLING_RATIO": (-1, math.inf),
+    }
 
-    def check_options(self) -> None:
-        check_numbers(self.options, self.key, LIMITS)
-        self.negatives = self.options.NEG_SAMPLING_RATIO
+    @property
+    def negatives(self) -> int:
+        return self.options.NEG_SAMPLING_RATIO
 
     def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
-        remedy = f"; or set {self.key}.TEMPLATES \"('a photo of a {{}}.',)\" to train without descriptions"
-        context = self.options.TEXT_CTX_INIT
-        return described_prompts(classnames, self.texts, self.options, self.key, context, remedy)
+        options = self.options
+        return described_prompts(classnames, self.texts, options, self.key, options.TEXT_CTX_INIT)
 
-    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> SlowFastLearner:
+    def attach_adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> SlowFastLearner:
         """Each adapter looks one token ahead, twice a block: no token further on can change a feature."""
         scale = self.options.ADAPTER_SCALE
         learner = SlowFastLearner(clip_model, TextConv, ImageConv, self.options, scale, self.key)

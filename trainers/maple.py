@@ -17,7 +17,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from adapt.attach import check_vit
-from adapt.blocks import Appended, PromptedImage, PromptedText, Prompts
+from adapt.blocks import AppendedPrompts, PromptedImage, PromptedText, PromptVectors
 from adapt.learned_words import STD, Context, LearnedWords, PromptLearner
 from adapt.prompts import ClassPrompts
 from clip.model import CLIP
@@ -50,11 +50,12 @@ class MultiModalPromptLearner(PromptLearner):
         )
         one = nn.Linear(text.width, visual.width)  # all start from the same map
         self.compound_prompt_projections = nn.ModuleList(deepcopy(one) for _ in deep)
-        clip_model.visual.ln_pre = Appended(clip_model.visual.ln_pre, Prompts(self.ctx, self.proj))
+        first = PromptVectors(self.ctx, self.proj)
+        clip_model.visual.ln_pre = AppendedPrompts(clip_model.visual.ln_pre, first)
         pairs = zip(self.compound_prompts_text, self.compound_prompt_projections, strict=True)
         for k, (prompts, proj) in enumerate(pairs, start=1):
-            text.resblocks[k] = PromptedText(text.resblocks[k], Prompts(prompts))
-            visual.resblocks[k] = PromptedImage(visual.resblocks[k], Prompts(prompts, proj))
+            text.resblocks[k] = PromptedText(text.resblocks[k], PromptVectors(prompts))
+            visual.resblocks[k] = PromptedImage(visual.resblocks[k], PromptVectors(prompts, proj))
 
 
 class MultiModalPrompts(LearnedWords):
@@ -66,7 +67,7 @@ class MultiModalPrompts(LearnedWords):
     adapts_vit = True
     learn_all_init_words = False
 
-    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> MultiModalPromptLearner:
+    def attach_adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> MultiModalPromptLearner:
         check_vit(hasattr(clip_model.visual, "transformer"), self.key)
         depth = self.options.PROMPT_DEPTH
         most = min(clip_model.transformer.layers, clip_model.visual.transformer.layers)

@@ -8,6 +8,8 @@ at c3d0bc2: as there, a weight learns as if s were 1, which at s = 0.001 is a th
 gradient.
 """
 
+import math
+
 import torch
 from torch import nn
 from yacs.config import CfgNode
@@ -15,7 +17,6 @@ from yacs.config import CfgNode
 from adapt.attach import scale_gradient, scale_output
 from adapt.cross_modal import CrossModalAdapter, CrossModalLearner
 from adapt.method import Method
-from adapt.options import check_number
 from adapt.prompts import ClassPrompts
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
@@ -41,15 +42,6 @@ class PublishedRule(CrossModalAdapter):
         return scale_output(self.inner(scale_gradient(x, self.scale)), self.scale)
 
 
-class AdapterLearner(CrossModalLearner):
-    """All layers of MMA; biases start from zero."""
-
-    def reset_parameters(self) -> None:
-        super().reset_parameters()
-        for layer in self.linears():
-            nn.init.zeros_(layer.bias)
-
-
 class CrossModalAdapters(Method):
     """Trains the adapters by cross entropy over all classes."""
 
@@ -57,15 +49,15 @@ class CrossModalAdapters(Method):
     options_name = "MMADAPTER"
     adapts_vit = True
     scale_key = "ADAPTER_SCALE"
-
-    def check_options(self) -> None:
-        check_number(self.options.ADAPTER_SCALE, f"{self.key}.ADAPTER_SCALE")
+    limits = {"ADAPTER_SCALE": (0, math.inf), "ADAPTER_DIM": (1, math.inf)}
 
     def template(self) -> str:
         return self.texts.template if self.texts.is_own else f"{self.options.TEXT_CTX_INIT} {{}}."
 
-    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> AdapterLearner:
-        learner = AdapterLearner(self.options, clip_model, self.key, PublishedRule)
+    def attach_adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> CrossModalLearner:
+        learner = CrossModalLearner(self.options, clip_model, self.key, PublishedRule)
+        for layer in learner.linears():
+            nn.init.zeros_(layer.bias)
         learner.set_scale(self.options.ADAPTER_SCALE)
         return learner
 

@@ -9,6 +9,7 @@ evaluation the scale is another one and a class is the mean of its prompts. The 
 Agrees with trainers/mmadapter_pp.py of VLM-MMApp at e686c34.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,7 +20,6 @@ from adapt.attach import at_scale, kept_scales
 from adapt.cross_modal import CrossModalLearner
 from adapt.method import Batch, Method, accuracy
 from adapt.model import CustomCLIP
-from adapt.options import check_number
 from adapt.prompts import ClassPrompts, described_prompts, readable
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
@@ -53,17 +53,14 @@ class CrossModalAdaptersPP(Method):
     adapts_vit = True
     compilable = False  # a scale of its own each step, for which compiled blocks would be made anew
     scale_key = "ADAPTER_TRAIN_SCALE"
-
-    def check_options(self) -> None:
-        options = self.options
-        if options.INPUT_PROMPTS not in ("cupl", "hc"):
-            raise ValueError(f'{self.key}.INPUT_PROMPTS is "{options.INPUT_PROMPTS}"; set it to cupl or hc')
-        if not 0 <= options.ADAPTER_DROP < 1:
-            raise ValueError(
-                f"{self.key}.ADAPTER_DROP is {options.ADAPTER_DROP}; set it to 0 or more, below 1"
-            )
-        for name in ("ADAPTER_TRAIN_SCALE", "ADAPTER_TRAIN_SCALE_REG", "ADAPTER_TEST_SCALE"):
-            check_number(getattr(options, name), f"{self.key}.{name}")
+    limits = {
+        "ADAPTER_DIM": (1, math.inf),
+        "ADAPTER_TRAIN_SCALE": (0, math.inf),
+        "ADAPTER_TRAIN_SCALE_REG": (0, math.inf),
+        "ADAPTER_TEST_SCALE": (0, math.inf),
+        "ADAPTER_DROP": (0, 0.99),
+    }
+    choices = {"INPUT_PROMPTS": ("cupl", "hc")}
 
     def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
         options = self.options
@@ -74,7 +71,7 @@ class CrossModalAdaptersPP(Method):
         remedy = f"; or set {self.key}.INPUT_PROMPTS hc to train with hand-written templates"
         return described_prompts(classnames, self.texts, options, self.key, None, remedy)
 
-    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> CrossModalLearner:
+    def attach_adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> CrossModalLearner:
         learner = CrossModalLearner(self.options, clip_model, self.key, drop=self.options.ADAPTER_DROP)
         learner.set_scale(self.options.ADAPTER_TEST_SCALE)
         return learner

@@ -17,6 +17,7 @@ each comes from. At ViT-B/16 the adapters have 1,020,928 weights, 354,816 of the
 Symbols: B images or prompts, N tokens, D width of an encoder or of the features, C classes.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,11 +27,10 @@ from torch import nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
-from adapt.attach import adapted_blocks, at_scale, check_vit, scale_gradient, scale_output
+from adapt.attach import adapted_blocks, at_scale, scale_gradient, scale_output
 from adapt.blocks import ParallelAdapter
 from adapt.method import Batch, Method, accuracy
 from adapt.model import CustomCLIP
-from adapt.options import check_choices, check_number
 from adapt.prompts import ClassPrompts
 from clip.layout import Layout
 from clip.model import CLIP
@@ -62,24 +62,24 @@ class DualAdapter(nn.Module):
     Args:
         width: D.
         options: below ``TRAINER.RMADAPTER``.
-        weight: lambda of the reconstruction; 0: there is no second branch.
+        rec_weight: lambda of the reconstruction; 0: there is no second branch.
 
     Attributes:
         scale: s.
-        recording: whether a pass leaves its loss, inside ``AdapterLearner.record_losses``.
-        loss: weighted loss of the last reconstruction, until ``AdapterLearner.pop_loss`` takes it.
+        recording: whether a pass leaves its loss, inside ``DualAdapterLearner.record_losses``.
+        loss: weighted loss of the last reconstruction, until ``DualAdapterLearner.pop_loss`` takes it.
     """
 
-    def __init__(self, width: int, options: Any, weight: float) -> None:
+    def __init__(self, width: int, options: Any, rec_weight: float) -> None:
         super().__init__()
         rank = options.ADAPTER_DIM
         self.scale = options.ADAPTER_SCALE
-        self.weight = weight
+        self.rec_weight = rec_weight
         self.recording = False
         self.loss: torch.Tensor | None = None
         self.down = nn.Linear(width, rank)
         self.up = nn.Linear(rank, width)
-        if weight:
+        if rec_weight:
             self.rec_mid = nn.Sequential(nn.Linear(rank, rank), nn.GELU())
             self.rec_up = nn.Linear(rank, width)
         self.reset_parameters()
@@ -107,8 +107,8 @@ class DualAdapter(nn.Module):
 
     def record_loss(self, x: torch.Tensor) -> None:
         """Stores the loss inside ``record_losses``; not in passes without adapters or gradients."""
-        if self.recording and self.weight and self.scale and torch.is_grad_enabled():
-            self.loss = self.weight * self.reconstruction_loss(x)
+        if self.recording and self.rec_weight and self.scale and torch.is_grad_enabled():
+            self.loss = self.rec_weight * self.reconstruction_loss(x)
 
 
 class DualBlock(ParallelAdapter):
@@ -120,12 +120,12 @@ class DualBlock(ParallelAdapter):
         return super().forward(x, layout, last)
 
 
-class AdapterLearner(nn.Module):
+class DualAdapterLearner(nn.Module):
     """The adapters of both encoders, ``visual_adapter.5.down.weight``; blocks from 1.
 
     Args:
         clip_model: gets them.
-        options: ``ADAPTER_START`` and ``ADAPTER_END``, ``LAMBDA1`` and ``LAMBDA2``.
+        options: ``LAMBDA1`` and ``LAMBDA2``, and those of ``adapted_blocks``.
         make: wraps a block, given the width of its encoder and its lambda, as ``make_block``.
         key: of the options, for messages.
     """
@@ -134,18 +134,13 @@ class AdapterLearner(nn.Module):
         self, clip_model: CLIP, options: Any, make: Callable[[nn.Module, int, float], DualBlock], key: str
     ) -> None:
         super().__init__()
-        check_vit(hasattr(clip_model.visual, "transformer"), key)
-        encoders = {
-            "text_adapter": (clip_model.transformer, options.LAMBDA2, "text"),
-            "visual_adapter": (clip_model.visual.transformer, options.LAMBDA1, "image"),
-        }
-        for attribute, (encoder, weight, name) in encoders.items():
-            adapters = nn.ModuleDict()
-            blocks = (options.ADAPTER_START, options.ADAPTER_END)
-            for number, block in adapted_blocks(encoder, blocks, key, name):
-                encoder.resblocks[number - 1] = wrapped = make(block, encoder.width, weight)
-                adapters[str(number)] = wrapped.adapter
-            setattr(self, attribute, adapters)
+        self.text_adapter, self.visual_adapter = nn.ModuleDict(), nn.ModuleDict()
+        adapters = {"text": self.text_adapter, "visual": self.visual_adapter}
+        weights = {"text": options.LAMBDA2, "visual": options.LAMBDA1}
+        for name, encoder, number in adapted_blocks(clip_model, options, key):
+            wrapped = make(encoder.resblocks[number - 1], encoder.width, weights[name])
+            encoder.resblocks[number - 1] = wrapped
+            adapters[name][str(number)] = wrapped.adapter
 
     def adapters(self) -> list[DualAdapter]:
         """Those of both encoders."""
@@ -164,39 +159,38 @@ class AdapterLearner(nn.Module):
 
     def pop_loss(self) -> torch.Tensor:
         """Returns the weighted sum of all reconstruction losses that a pass recorded, and forgets them."""
-        losses = [adapter.loss for adapter in self.adapters() if adapter.weight]
+        losses = [adapter.loss for adapter in self.adapters() if adapter.rec_weight]
         for adapter in self.adapters():
             adapter.loss = None
         return torch.stack(losses).sum() if losses else torch.zeros(())
 
 
 class ReconstructingAdapters(Method):
-    """Trains the adapters by cross entropy, reconstruction, and nearness to CLIP's features."""
+    """Trains the adapters by cross entropy, reconstruction, and consistency with CLIP's features."""
 
     extend_cfg = staticmethod(extend_cfg)
     options_name = "RMADAPTER"
     adapts_vit = True
     scale_key = "ADAPTER_SCALE"
-
-    def check_options(self) -> None:
-        options = self.options
-        check_choices(options, self.key, {"CON_REDUCTION": ("mean", "sum")})
-        for name in ("ADAPTER_SCALE", "LAMBDA1", "LAMBDA2", "LAMBDA3", "LAMBDA4"):
-            check_number(getattr(options, name), f"{self.key}.{name}")
-        if options.ADAPTER_DIM < 1:
-            raise ValueError(
-                f"{self.key}.ADAPTER_DIM is {options.ADAPTER_DIM}; set it to a whole number from 1"
-            )
+    limits = {
+        "ADAPTER_DIM": (1, math.inf),
+        "ADAPTER_SCALE": (0, math.inf),
+        "LAMBDA1": (0, math.inf),
+        "LAMBDA2": (0, math.inf),
+        "LAMBDA3": (0, math.inf),
+        "LAMBDA4": (0, math.inf),
+    }
+    choices = {"CON_REDUCTION": ("mean", "sum")}
 
     def template(self) -> str:
         return self.texts.template if self.texts.is_own else f"{self.options.TEXT_CTX_INIT} {{}}."
 
-    def make_block(self, block: nn.Module, width: int, weight: float) -> DualBlock:
-        """A block of an encoder of this width with the adapter beside it; ``weight`` is its lambda."""
-        return DualBlock(block, DualAdapter(width, self.options, weight))
+    def make_block(self, block: nn.Module, width: int, rec_weight: float) -> DualBlock:
+        """A block of an encoder of this width with the adapter beside it; ``rec_weight`` is its lambda."""
+        return DualBlock(block, DualAdapter(width, self.options, rec_weight))
 
-    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> AdapterLearner:
-        return AdapterLearner(clip_model, self.options, self.make_block, self.key)
+    def attach_adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> DualAdapterLearner:
+        return DualAdapterLearner(clip_model, self.options, self.make_block, self.key)
 
     def before_training(self, model: CustomCLIP) -> None:
         with at_scale(model.adapter_learner.adapters(), 0):
@@ -209,12 +203,16 @@ class ReconstructingAdapters(Method):
             features, texts = model.encode_image(batch.image), model.encode_text(batch.tokens)
             reconstruction = learner.pop_loss().to(features.device)
         logits = model.compare(features, texts)
-        nearness = options.LAMBDA4 * self.distance(texts, self.frozen_texts)
+        consistency = options.LAMBDA4 * self.distance(texts, self.frozen_texts)
         if options.LAMBDA3:
             with at_scale(learner.adapters(), 0):
                 frozen = model.encode_image(batch.image)
-            nearness = nearness + options.LAMBDA3 * self.distance(features, frozen)
-        return logits, {"ce": F.cross_entropy(logits, batch.target), "con": nearness, "rec": reconstruction}
+            consistency = consistency + options.LAMBDA3 * self.distance(features, frozen)
+        return logits, {
+            "ce": F.cross_entropy(logits, batch.target),
+            "con": consistency,
+            "rec": reconstruction,
+        }
 
     def distance(self, features: torch.Tensor, frozen: torch.Tensor) -> torch.Tensor:
         """L1 distance of ``(B, D)`` features, a mean over B."""

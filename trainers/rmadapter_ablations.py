@@ -8,7 +8,6 @@ from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from adapt.blocks import ParallelAdapter
-from adapt.options import check_choices
 from clip.layout import Layout
 from trainers.rmadapter import DualAdapter, DualBlock, ReconstructingAdapters
 
@@ -45,10 +44,10 @@ class VariedAdapter(DualAdapter):
     With ``SHARING up`` the shared weights go by two names in a state dict, ``up`` and ``rec_up``.
     """
 
-    def __init__(self, width: int, options: Any, weight: float) -> None:
-        super().__init__(width, options, weight)
+    def __init__(self, width: int, options: Any, rec_weight: float) -> None:
+        super().__init__(width, options, rec_weight)
         self.options = options
-        if not weight:
+        if not rec_weight:
             return
         rank = options.ADAPTER_DIM
         layers = [(nn.Linear(rank, rank), nn.GELU()) for _ in range(options.REC_LAYERS - 1)]
@@ -97,18 +96,11 @@ class Ablation(ReconstructingAdapters):
     """RMAdapter with other values of the options above."""
 
     extend_cfg = staticmethod(extend_cfg)
+    choices = ReconstructingAdapters.choices | CHOICES
 
-    @classmethod
-    def is_asked_for(cls, options: Any) -> bool:
-        return any(getattr(options, name) != choices[0] for name, choices in CHOICES.items())
-
-    def check_options(self) -> None:
-        super().check_options()
-        check_choices(self.options, self.key, CHOICES)
-
-    def make_block(self, block: nn.Module, width: int, weight: float) -> DualBlock:
+    def make_block(self, block: nn.Module, width: int, rec_weight: float) -> DualBlock:
         options = self.options
         varied = any(getattr(options, name) != CHOICES[name][0] for name in VARY_THE_ADAPTER)
-        adapter = (VariedAdapter if varied else DualAdapter)(width, options, weight)
+        adapter = (VariedAdapter if varied else DualAdapter)(width, options, rec_weight)
         kind = OutputBlock if options.REC_TARGET == "output" else DualBlock
         return kind(block, adapter, block.ln_1 if options.ADAPTER_INPUT == "ln_1" else None)

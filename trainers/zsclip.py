@@ -43,7 +43,7 @@ class ZeroShot(Method):
     def prompts(self, classnames: Sequence[str]) -> list[list[str]]:
         return template_prompts(classnames, self.options.TEMPLATES or self.templates())
 
-    def adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> None:
+    def attach_adapters(self, clip_model: CLIP, prompts: ClassPrompts) -> None:
         return None
 
 

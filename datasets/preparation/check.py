@@ -103,7 +103,7 @@ def split_problem(source: Source, path: Path) -> str:
         split = read_split(path)
     except ValueError as error:
         return str(error)
-    if "note" in json.loads(path.read_text(encoding="utf-8")):  # the loaders write it
+    if "note" in json.loads(path.read_text(encoding="utf-8")):  # loaders of earlier versions wrote it
         return f"{path.name} was drawn from the raw annotations, it is not the official one"
     wrong = [
         f"{len(split[name]):,} {name} images instead of {count:,}"

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from datasets.preparation.check import at_home, listed, read_classnames
-from datasets.preparation.errors import Damaged, Unavailable, one_line
 from datasets.preparation.layout import clean, workspace
 from datasets.preparation.names import by_key, match, published_names
 from datasets.preparation.sources import CLASSNAMES, File, Source
 from datasets.preparation.transfer import obtain, with_mirror
 from fileio import write_text
+from fileio.errors import Damaged, Unavailable, one_line
 from fileio.text import is_blank
 
 logger = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from datasets.preparation.errors import Damaged, Unavailable
-from datasets.preparation.progress import Progress
 from datasets.preparation.sources import File
-from datasets.preparation.unpack import MAX_RATIO, Limit, Member, complaints, safe_path, untar
+from datasets.preparation.unpack import MAX_RATIO, Member, check_name, check_python, complaints, untar
+from fileio.errors import Damaged, Unavailable
+from fileio.progress import Progress
 
 logger = logging.getLogger(__name__)
 # Line i is the wnid of ILSVRC2012_val_<i>.JPEG.
@@ -32,7 +32,9 @@ def unpack_train(archive: Path, target: Path) -> None:
 
     Raises:
         Damaged: the archive is cut or holds something else.
+        OSError: this Python is too old.
     """
+    check_python()
     target.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     with (
@@ -44,12 +46,13 @@ def unpack_train(archive: Path, target: Path) -> None:
             wnid, _, suffix = member.name.partition(".")
             if not member.isfile() or suffix != "tar":
                 raise Damaged(f'"{member.name}" is not the tar of a class')
-            folder = safe_path(target, wnid)
+            check_name(wnid)
+            folder = target / wnid
             if folder.exists():
                 continue
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            untar(file.extractfile(member), partial, Limit(MAX_RATIO * member.size), bar)
+            untar(file.extractfile(member), partial, MAX_RATIO * member.size, bar)
             partial.rename(folder)
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from datasets.preparation import imagenet
 from datasets.preparation.check import At, Report, at_home, is_published, problem_of, survey
-from datasets.preparation.errors import Damaged, Unavailable, one_line
 from datasets.preparation.layout import clean, locate, place, set_aside, workspace
 from datasets.preparation.sources import CLASSNAMES, File, Part, Source
-from datasets.preparation.transfer import obtain, shown, verify, with_mirror
+from datasets.preparation.transfer import obtain, shown, with_mirror
 from datasets.preparation.unpack import is_archive, unpack
+from fileio.download import verify
+from fileio.errors import Damaged, Unavailable, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class Job:
             path = obtain(file, origin, self.downloads)
         elif not path.is_relative_to(self.work):
             logger.info("checking %s", path)
-            verify(file, path)
+            verify(path, sha256=file.sha256, md5=file.md5)
         if not is_archive(file.name):
             if not path.is_relative_to(self.work):
                 path = Path(shutil.copyfile(path, self.work / file.name))

@@ -1,4 +1,4 @@
-"""What can go wrong while data is prepared, told apart by what it means for the rest of the work."""
+"""What can go wrong while files are fetched and unpacked, told apart by what it means for the work."""
 
 import errno
 import os

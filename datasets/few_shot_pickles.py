@@ -1,15 +1,10 @@
-"""Few-shot lists that lie in a data set's folder, of other repositories of the family and of this one.
+"""Few-shot lists that other repositories of the family keep in a data set's folder; read, never written.
 
 CoOp and its descendants keep ``<data set>/split_fewshot/shot_<n>-seed_<s>.pkl``; whoever uses the same folder
-trains on the same images, so it is taken before our own draw. Nothing in such a file is executed. Ours is
-``shot_<n>-seed_<s>.json`` beside it: paths below the image folder and the digest of the split they were drawn
-from; used if it is CoOp's draw, written anew if not. A folder that may not be written to stays as it is.
+trains on the same images, so such a file comes before our own draw. Nothing in it is executed.
 """
 
-import contextlib
-import hashlib
 import io
-import json
 import logging
 import os
 import pickle
@@ -19,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from dassl.data.datasets import Datum
-from fileio import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +21,6 @@ Lists = tuple[list[Datum], list[Datum]]  # for training and for validation
 
 Entry = tuple[str, int, str]  # path, label, class name
 
-COOPS = "the images that CoOp draws for this seed"
 LARGEST = 16 << 20  # bytes; ImageNet's 16 shots take 2 MB
 MOST_OPCODES = 2_000_000  # theirs are 400 thousand
 LONGEST_PATH = 4096  # characters
@@ -40,49 +33,29 @@ OPCODES = {
 }
 
 
-def kept_shots(stem: Path, image_dir: Path, split: Lists, drawn: Lists) -> Lists:
-    """The lists of a stored few-shot file if there is one, else the drawn ones, which are stored.
+def stored_shots(path: Path, image_dir: Path, split: Lists, drawn: Lists) -> Lists:
+    """The lists of another repository's file, or the drawn ones where there is no file.
 
     Args:
-        stem: path of the file without its suffix.
+        path: of the file.
         image_dir: folder that the paths of the split start from.
         split: the complete lists.
         drawn: CoOp's draw from them.
 
     Raises:
-        ValueError: another repository's file is not a list of this split's images; says what to do.
+        ValueError: the file is not a list of this split's images; says what to do.
     """
-    theirs, ours = stem.with_suffix(".pkl"), stem.with_suffix(".json")
-    if theirs.is_file():
-        try:
-            kept = find_all(read_pickle(theirs), image_dir, split, drawn)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f'few-shot list "{theirs}", made by other code, is not used: {error}; move it away, and '
-                "CoOp's images are drawn anew"
-            ) from error
-        _say_which(theirs, kept, drawn)
-        return kept
-    content = json_list(image_dir, split, drawn)
+    if not path.is_file():
+        return drawn
     try:
-        check_json_list(ours, content)
-        logger.info("Few-shot list %s is used: %s", ours, COOPS)
-    except FileNotFoundError:
-        write_json_list(ours, content)
-    except (OSError, ValueError, RecursionError) as error:
-        logger.warning('few-shot list "%s" is not used: %s; drawn anew', ours, _first_line(error))
-        write_json_list(ours, content)
-    return drawn
-
-
-def split_digest(image_dir: Path, split: Lists) -> str:
-    """SHA-256 of what a draw depends on: path, label and class name of all images, in order."""
-    digest = hashlib.sha256()
-    for part in split:
-        for item in part:
-            digest.update(f"{_relative(item, image_dir)}\t{item.label}\t{item.classname}\n".encode())
-        digest.update(b"\n")
-    return digest.hexdigest()
+        stored = find_all(read_pickle(path), image_dir, split, drawn)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f'few-shot list "{path}", made by other code, is not used: {error}; move it away, and '
+            "CoOp's images are drawn anew"
+        ) from error
+    _say_which(path, stored, drawn)
+    return stored
 
 
 def find_all(stored: dict[str, list[Entry]], image_dir: Path, split: Lists, drawn: Lists) -> Lists:
@@ -149,51 +122,20 @@ def _relative(item: Datum, image_dir: Path) -> str:
     return item.impath.removeprefix(f"{image_dir}{os.sep}").replace("\\", "/")
 
 
-def _say_which(path: Path, kept: Lists, drawn: Lists) -> None:
+def _say_which(path: Path, stored: Lists, drawn: Lists) -> None:
     """One line that says where the images come from, and whether they are CoOp's for this seed."""
-    train, coops = kept[0], drawn[0]
+    train, coops = stored[0], drawn[0]
     others = (_count(train, "impath") - _count(coops, "impath")).total()
-    what = COOPS
+    what = "the images that CoOp draws for this seed"
     if others:
         what = f"not what CoOp draws for this seed: {others} of {len(train)} training images are others"
     elif [item.impath for item in train] != [item.impath for item in coops]:
-        what = f"{COOPS}, in another order"
+        what += ", in another order"
     logger.info("Few-shot list %s is used: %s", path, what)
 
 
-def json_list(image_dir: Path, split: Lists, drawn: Lists) -> dict[str, Any]:
-    """What our own file of a draw holds."""
-    train, val = ([_relative(item, image_dir) for item in items] for items in drawn)
-    return {"split_sha256": split_digest(image_dir, split), "train": train, "val": val}
-
-
-def check_json_list(path: Path, content: dict[str, Any]) -> None:
-    """Compares our own file with what it has to hold.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged, or was drawn from another split.
-        RecursionError: it is damaged.
-    """
-    stored = json.loads(path.read_text("utf-8"))
-    if stored == content:
-        return
-    if isinstance(stored, dict) and stored.get("split_sha256") not in (None, content["split_sha256"]):
-        raise ValueError("it was drawn from another split")
-    raise ValueError("it is damaged, it does not list what CoOp draws for this seed")
-
-
-def write_json_list(path: Path, content: dict[str, Any]) -> None:
-    """Writes our own file, whole or not at all; does nothing where the folder may not be written to."""
-    with contextlib.suppress(OSError):
-        folder = path.parent if path.parent.is_dir() else path.parent.parent
-        if folder.stat().st_mode & 0o222:  # where it is marked read-only root could write, and should not
-            path.parent.mkdir(exist_ok=True)
-            write_text(path, json.dumps(content, indent=0) + "\n")
-
-
 def read_pickle(path: Path) -> dict[str, list[Entry]]:
-    """Another repository's file, as ``find_all`` takes it, read without executing anything from it.
+    """What the file holds, as ``find_all`` takes it; nothing from it is executed.
 
     Raises:
         ValueError: it is damaged, or holds anything else than Dassl's ``Datum`` objects in lists.

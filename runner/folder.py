@@ -225,7 +225,7 @@ def check_loaded(args: argparse.Namespace, trainer: Any, loaded: dict[str, str])
     for path in evaluated_files(args):
         if digests := describe_mismatch(saved.get(path.parent.name), loaded[path.parent.name]):
             raise ValueError(f'"{path}" is damaged or replaced since training: {digests}; train again')
-    dataset, texts = trainer.cfg.DATASET.NAME, getattr(trainer, "prompts", ())
+    dataset, texts = trainer.cfg.DATASET.NAME, getattr(trainer, "class_prompts", ())
     here = dict(zip(trainer.dm.dataset.classnames, texts, strict=False))
     for path in Path(args.model_dir).glob(f"*/{FILE_NAME}"):
         trained = recorded_prompts(path, dataset)

@@ -176,6 +176,7 @@ def describe_run(cfg: CfgNode, trainer: Any) -> dict[str, Any]:
     results = getattr(trainer, "results", None)
     if not results:
         results = evaluation(trainer.evaluator, classnames=getattr(trainer, "lab2cname", None))
+    prompts = getattr(trainer, "class_prompts", None)
     return {
         "schema": SCHEMA,
         "trainer": cfg.TRAINER.NAME,
@@ -189,7 +190,7 @@ def describe_run(cfg: CfgNode, trainer: Any) -> dict[str, Any]:
         "trainable_parameters": trainable_parameters(trainer),
         **describe_weights(cfg),
         "data": describe_data(trainer.dm.dataset, cfg.DATASET.ROOT),
-        "prompts_sha256": prompts_digest(trainer.prompts) if hasattr(trainer, "prompts") else None,
+        "prompts_sha256": None if prompts is None else prompts_digest(prompts),
         "config_digest": config_digest(cfg),
         "config": settings(cfg),
         **describe_code(),

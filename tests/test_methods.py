@@ -153,7 +153,7 @@ def plain_clip(trainer: ClipTrainer) -> CustomCLIP:
     """CLIP without the method, with the same prompts; learned words are the words that they start from."""
     backbone = trainer.cfg.MODEL.BACKBONE
     clip_model = trainer.precision.store(load_clip(backbone.NAME, backbone.QUICK_GELU))
-    prompts = replace(ClassPrompts.tokenize(trainer.prompts), lookahead=trainer.model.prompts.lookahead)
+    prompts = replace(ClassPrompts.tokenize(trainer.class_prompts), lookahead=trainer.model.prompts.lookahead)
     plain = CustomCLIP(clip_model, prompts).eval()
     freeze_backbone(plain)  # torch 2.4 convolves with frozen weights in another order
     return plain

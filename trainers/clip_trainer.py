@@ -94,7 +94,7 @@ class ClipTrainer(TrainerX):
         return self.model.method.precision
 
     @property
-    def prompts(self) -> list[list[str]]:
+    def class_prompts(self) -> list[list[str]]:
         """The prompts of each class."""
         return self.model.prompts.texts
 
@@ -129,7 +129,7 @@ class ClipTrainer(TrainerX):
         """Digests of what the run is made of; none of it changes while it runs."""
         return {
             "backbone_sha256": self.backbone_sha256,
-            "prompts_sha256": prompts_digest(self.prompts),
+            "prompts_sha256": prompts_digest(self.class_prompts),
             "pictures_sha256": labelled_files_digest(self.dm.dataset.train_x, self.cfg.DATASET.ROOT),
         }
 
@@ -177,7 +177,7 @@ class ClipTrainer(TrainerX):
                 backbone_sha256=self.backbone_sha256,
                 config=config_text(cfg, others),
                 classnames=self.dm.dataset.classnames,
-                prompts=self.prompts,
+                prompts=self.class_prompts,
                 epoch=self.weights_epoch,
             )
         )

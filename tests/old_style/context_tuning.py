@@ -159,6 +159,9 @@ class ContextTuning(PromptTrainer):
         if prec == "fp32" or prec == "amp":
             clip_model.float()
         self.prepare(Whole(cfg, self.dm.dataset.classnames, clip_model), prec)
+        self.prompts = (
+            self.model
+        )  # attributes of a trainer are its own: nothing here reads them as class prompts
 
     def forward_backward(self, batch):
         image, label = self.parse_batch_train(batch)

@@ -4,12 +4,22 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# How messages name the type of a value; numbers may be written as whole ones, lists as tuples.
+KINDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    tuple: "a list",
+}
+
 
 def check_type(value: object, default: object, key: str) -> None:
-    """Raises ValueError unless ``value`` is of the type of its default, as far as that says one."""
-    kinds = {float: (float, int), tuple: (tuple, list)}.get(type(default), (type(default),))
-    if default is not None and type(value) not in kinds:
-        raise ValueError(f"{key} is {value!r}; give it a value like its default, {default!r}")
+    """Raises ValueError unless ``value`` is of its default's kind (``KINDS``); None allows all kinds."""
+    kind = KINDS.get(type(default))
+    if kind and KINDS.get(type(value)) != kind and (type(default), type(value)) != (float, int):
+        raise ValueError(f"{key} is {value!r}; set it to {kind}, like its default {default!r}")
 
 
 def check_number(value: object, key: str, least: float = 0, most: float = math.inf) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
+from adapt.options import check_type
 from clip import clip
 from dassl.config import get_cfg_default
 from fileio.yaml_text import parse_yaml
@@ -246,16 +247,6 @@ def merge(cfg: CfgNode, content: Any, source: str, declared: CfgNode | None = No
     return keys
 
 
-KINDS = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    list: "a list",
-    tuple: "a list",
-}
-
-
 def checked_keys(known: Any, content: Any, prefix: str, source: str) -> set[str]:
     """The dotted keys of ``content``, all declared; its values become those that their keys take."""
     keys = set()
@@ -274,15 +265,12 @@ def checked_keys(known: Any, content: Any, prefix: str, source: str) -> set[str]
         keys.add(name)
         if value is None and known[key] is not None:
             raise ValueError(f"{source}: {name} is None; give it a value, the default is {known[key]!r}")
-        default = known[key]
-        if isinstance(default, float) and type(value) is int:
+        if isinstance(known[key], float) and type(value) is int:
             try:
                 value = float(value)
             except OverflowError:
                 raise ValueError(f"{source}: {name} is a number too large to compute with") from None
-        kind = KINDS.get(type(default))
-        if kind and KINDS.get(type(value)) != kind:
-            raise ValueError(f"{source}: {name} is {value!r}; set it to {kind}, like its default {default!r}")
+        check_type(value, known[key], f"{source}: {name}")
         for number in floats(value):
             if not math.isfinite(number):
                 raise ValueError(f"{source}: {name} is {number}; set it to a finite number")

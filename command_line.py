@@ -16,11 +16,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
+from fileio.errors import FULL
 from reporting.text import visible
 
 USAGE_ERROR = 2
@@ -32,7 +33,6 @@ USUAL_ERRORS = (ValueError, LookupError, OSError, FloatingPointError, MemoryErro
 STDOUT = "the standard output"
 QUIET = 10.0  # seconds after a signal in which others are ignored
 LONGEST = 1000  # characters of an error's message
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # torch's errors of memory on a GPU, on the CPU and in loader workers are RuntimeErrors.
 OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|Cannot allocate memory|Unable to allocate|ALLOC_FAILED"
@@ -223,7 +223,7 @@ def positive(text: str) -> int:
 
 
 @contextlib.contextmanager
-def names_file(path: str, errors: Sequence[int] = FULL) -> Iterator[None]:
+def names_file(path: str, errors: Collection[int] = FULL) -> Iterator[None]:
     """Gives an error of a write what was written to; the system names it only where a file is opened.
 
     Args:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from command_line import FULL, INTERRUPTED, STOP_SIGNALS, interrupting_signals, names_file, one_line
+from command_line import INTERRUPTED, STOP_SIGNALS, interrupting_signals, names_file, one_line
 from fileio import lock_holder
+from fileio.errors import FULL
 from reporting.text import visible
 from runner.jobs import Job
 

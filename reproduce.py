@@ -116,9 +116,10 @@ def make_plan(args: argparse.Namespace, output: Path, problems: Problems) -> tup
         shots = tuple(number for number in shots if number not in wrong) or protocol.shots
     if len(shots) > 1 and args.protocol != "few_shot":
         problems.add(f"--shots takes one number in {args.protocol}, not {len(shots)}")
-    for seed in [seed for seed in seeds if not 0 <= seed < 2**32]:
-        problems.add(f"--seeds {seed}: generators take numbers from 0, below {2**32}")
-    seeds = tuple(seed for seed in seeds if 0 <= seed < 2**32) or (1,)
+    for seed in seeds:
+        if seed not in range(2**32):
+            problems.add(f"--seeds {seed}: generators take numbers from 0, below {2**32}")
+    seeds = tuple(seed for seed in seeds if seed in range(2**32)) or (1,)
     options = list(args.options)
     if len(options) % 2:
         problems.add(f"after -- come pairs KEY VALUE, not {len(options)} words: {shlex.join(options)}")

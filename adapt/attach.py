@@ -149,7 +149,10 @@ class ScaledAdapter(nn.Module):
 
 
 class GridAdapter(ScaledAdapter):
-    """Lets the class token of images ``(B, 1 + N, d)`` pass by; the class after it adapts ``(B, N, d)``."""
+    """Leaves the class token of images ``(B, 1 + N, d)`` as it is, and adapts the others.
+
+    Name it before the class whose ``compute`` adapts grid tokens ``(B, N, d)``: ``class A(GridAdapter, B)``.
+    """
 
     def compute(self, x: torch.Tensor) -> torch.Tensor:
         if x.shape[1] == 1:  # the class token alone, in the last block

@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 from datasets.preparation.sources import File
-from datasets.preparation.unpack import MAX_RATIO, Member, check_name, check_python, complaints, untar
+from datasets.preparation.unpack import MAX_RATIO, Member, check_name, complaints, untar
 from fileio.errors import Damaged, Unavailable
 from fileio.progress import Progress
 
@@ -32,9 +32,7 @@ def unpack_train(archive: Path, target: Path) -> None:
 
     Raises:
         Damaged: the archive is cut or holds something else.
-        OSError: this Python is too old.
     """
-    check_python()
     target.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     with (

@@ -26,7 +26,7 @@ BROKEN = (  # what the libraries raise on damaged archives, besides OSError
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, NotImplementedError, RuntimeError, ValueError),
 )
-# Some have no filter (Debian 12's own Python 3.11.2): names and kinds of members are checked here in any case.
+# Some have no filter (Debian 12's Python 3.11.2): names and kinds of members are checked here in any case.
 FILTER = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 

@@ -147,10 +147,13 @@ def untar(stream: IO[bytes], folder: Path, limit: int, bar: Progress) -> None:
             check_name(member.name)
             if not (member.isfile() or member.isdir()):
                 raise Damaged(f'"{member.name}" is a link or a device')
-            if not is_litter(member.name):
-                # Without attributes: files get this user's default permissions.
-                file.extract(member, folder, set_attrs=False, **FILTER)
             bar.update(member.size)
+            if is_litter(member.name):
+                continue
+            if member.isdir():  # without a filter, tarfile would let this user alone read it
+                (folder / member.name).mkdir(parents=True, exist_ok=True)
+            else:  # without attributes: files get this user's default permissions
+                file.extract(member, folder, set_attrs=False, **FILTER)
 
 
 def check_amount(members: int, total: int, limit: int) -> None:
